@@ -1,0 +1,4 @@
+//! Fuzzes `bodies::key_set`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tollgate_fuzz::run(tollgate_fuzz::bodies::key_set, bytes));

@@ -1,0 +1,122 @@
+//! What goes on beside decisions: files are followed, and what becomes of them is told.
+//!
+//! Refuses to put anything bad in force: a bad set of keys or policies leaves the old one, and
+//! readiness, metrics and the log say so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::task::JoinHandle;
+
+use crate::audit::{Health, Writer};
+use crate::decision::Pdp;
+use crate::document::Problems;
+use crate::domain::Clock;
+use crate::keyring::Keyring;
+use crate::policy::Policies;
+use crate::telemetry::instruments::{AuditFigures, CacheName, Instruments, Reloaded};
+use crate::telemetry::readiness::Readiness;
+use crate::watch::{Watch, WatchError};
+
+/// Whom a reload tells of its outcome.
+#[derive(Clone)]
+pub(super) struct Reloads {
+    pub(super) readiness: Readiness,
+    pub(super) instruments: Instruments,
+    pub(super) clock: Clock,
+}
+
+impl Reloads {
+    /// Tells of a reload; nothing when there was nothing new.
+    fn tell(&self, what: Reloaded, name: &'static str, outcome: &Result<bool, Problems>, in_force: &str) {
+        match outcome {
+            Ok(false) => {
+                // The bad set was taken back.
+                self.readiness.ready(name, in_force);
+                return;
+            }
+            Ok(true) => {
+                tracing::info!("new {name} are in force: {in_force}");
+                self.readiness.ready(name, in_force);
+            }
+            Err(problems) => {
+                tracing::error!("new {name} are refused, those in force stay ({in_force}): {problems}");
+                self.readiness.degraded(name, format!("{in_force}; newer ones are refused: {problems}"));
+            }
+        }
+        self.instruments.reload(what, outcome.is_ok(), self.clock.now());
+    }
+}
+
+/// Follows the folder of key sets.
+pub(super) fn follow_keys(reloads: &Reloads, keyring: Arc<Keyring>) -> Result<Watch, WatchError> {
+    let reloads = reloads.clone();
+    let in_force = |keyring: &Keyring| {
+        let keys = keyring.current();
+        format!("{} keys of {} issuers", keys.len(), keys.issuers())
+    };
+    reloads.tell(Reloaded::Keys, "keys", &Ok(true), &in_force(&keyring));
+    let folder = keyring.folder().to_owned();
+    Watch::start(&[folder], move || {
+        let outcome = keyring.reload();
+        reloads.tell(Reloaded::Keys, "keys", &outcome, &in_force(&keyring));
+    })
+}
+
+/// Follows the folder of policies and the catalog.
+pub(super) fn follow_policies(reloads: &Reloads, policies: Arc<Policies>) -> Result<Watch, WatchError> {
+    let reloads = reloads.clone();
+    let in_force = |policies: &Policies| format!("revision {}", policies.current().revision());
+    let tell_revision = |reloads: &Reloads, policies: &Policies| {
+        reloads.instruments.policy_revision(policies.current().revision());
+    };
+    reloads.tell(Reloaded::Policies, "policies", &Ok(true), &in_force(&policies));
+    tell_revision(&reloads, &policies);
+    let paths: Vec<PathBuf> = policies.paths().map(Path::to_owned).collect();
+    Watch::start(&paths, move || {
+        let outcome = policies.reload();
+        reloads.tell(Reloaded::Policies, "policies", &outcome, &in_force(&policies));
+        tell_revision(&reloads, &policies);
+    })
+}
+
+/// A gate that cannot record does not call itself ready.
+pub(super) fn follow_decision_log(readiness: Readiness, audit: &Writer) -> JoinHandle<()> {
+    let mut health = audit.subscribe();
+    tokio::spawn(async move {
+        loop {
+            match &*health.borrow_and_update() {
+                Health::Writable => readiness.ready("decision log", "writable"),
+                Health::Unwritable(reason) => readiness.not_ready("decision log", reason.to_string()),
+            }
+            if health.changed().await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Metrics that are read when somebody asks.
+pub(super) fn register_gauges(
+    instruments: &Instruments,
+    pdp: &Arc<Pdp>,
+    policies: &Arc<Policies>,
+    audit: &Writer,
+    capacity: u32,
+) {
+    let of_pdp = pdp.clone();
+    instruments.register_cache_size(CacheName::VerifiedLicenses, move || of_pdp.license_bytes().0);
+    let of_pdp = pdp.clone();
+    instruments.register_cache_size(CacheName::RejectedTokens, move || of_pdp.license_bytes().1);
+    let policies = policies.clone();
+    instruments.register_cache_size(CacheName::PolicyAnswers, move || policies.current().answer_bytes());
+    let (log, capacity) = (audit.counters(), u64::from(capacity));
+    instruments.register_audit(move || AuditFigures {
+        queued: log.queued.load(Relaxed),
+        capacity,
+        written: log.written.load(Relaxed),
+        bytes: log.bytes.load(Relaxed),
+        failures: log.failures.load(Relaxed),
+    });
+}

@@ -1,0 +1,68 @@
+//! How a gate stops: it says so first, answers what is under way, then writes out what it knows.
+//!
+//! Refuses to wait without end: what has not finished within the grace is cut.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::App;
+
+/// What went wrong while stopping.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// Signals cannot be waited for.
+    #[error("signals cannot be waited for: {0}")]
+    Signals(#[from] std::io::Error),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed: {0}")]
+    Grpc(#[from] crate::grpc::GrpcError),
+    /// Records could not be written out.
+    #[error("records could not be written out: {0}")]
+    Audit(#[from] crate::audit::AuditError),
+}
+
+/// Resolves when the value turns true, or when nobody can turn it any more.
+pub(super) async fn turned(mut closing: watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+impl App {
+    /// Runs until SIGTERM or SIGINT, then stops in order.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for, or as [`App::shutdown`].
+    pub async fn run_until_signal(self) -> Result<(), StopError> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.shutdown().await
+    }
+
+    /// Stops in order: health says NOT_SERVING; after the notice listeners close; requests in
+    /// flight are answered within the grace; records are written out; telemetry is sent.
+    ///
+    /// # Errors
+    /// When the server failed or records could not be written out.
+    pub async fn shutdown(mut self) -> Result<(), StopError> {
+        tracing::info!("the gate is shutting down");
+        self.readiness.drain();
+        tokio::time::sleep(self.shutdown.notice.get()).await;
+        self.closing.send_replace(true);
+        let servers = async { (&mut self.grpc_server).await.unwrap_or(Ok(())) };
+        let served = tokio::time::timeout(self.shutdown.grace.get(), servers).await;
+        if served.is_err() {
+            tracing::warn!("requests were cut: they did not finish within the grace");
+        }
+        self.grpc_server.abort();
+        self.http_server.abort();
+        self.log_follower.abort();
+        self.followers.clear();
+        let closed = self.audit.close().await;
+        self.telemetry.shutdown().await;
+        served.unwrap_or(Ok(()))?;
+        Ok(closed?)
+    }
+}

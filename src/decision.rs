@@ -1,0 +1,167 @@
+//! The decision: a signed license in, allow or deny with every reason out.
+//!
+//! [`Pdp::check`] reads as its steps. Refuses to stop at the first objection, to answer without
+//! a record, and to touch a disk or a network on the way: it reads memory.
+
+mod batch;
+mod holder;
+mod obligations;
+mod record;
+mod resolve;
+mod validity;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::audit::{Writer, redact};
+use crate::config;
+use crate::domain::time::Timestamp;
+use crate::domain::{CheckRequest, Decision, DecisionId, Effect, Reason};
+use crate::keyring::Keyring;
+use crate::license::Licenses;
+use crate::policy::{Answer, CedarLicense, Licensed, Policies};
+use crate::telemetry::instruments::{CacheName, Instruments};
+
+pub use batch::Semantic;
+
+/// The most bytes of each word on a reason: as long as a license may be, so that what a license
+/// names is named in full.
+const MAX_WORDS: usize = 16 << 10;
+
+/// Why no decision could be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecideError {
+    /// The gate no longer takes questions.
+    #[error("the gate is shutting down")]
+    Closing,
+}
+
+/// What decisions are made with.
+pub struct Pdp {
+    gate: Arc<str>,
+    audiences: Vec<String>,
+    leeway: Duration,
+    on_audit_failure: config::AuditFailure,
+    keyring: Arc<Keyring>,
+    policies: Arc<Policies>,
+    licenses: Licenses<CedarLicense>,
+    audit: Writer,
+    instruments: Instruments,
+}
+
+/// A resolved license in force at this moment.
+type Known = crate::license::cache::Known<CedarLicense>;
+
+impl Pdp {
+    /// A decision point over loaded keys, policies and an open decision log.
+    pub fn new(
+        config: &config::Config,
+        keyring: Arc<Keyring>,
+        policies: Arc<Policies>,
+        audit: Writer,
+        instruments: Instruments,
+    ) -> Self {
+        Self {
+            gate: config.gate.name.as_str().into(),
+            audiences: config.gate.audiences.clone(),
+            leeway: config.licenses.leeway.get(),
+            on_audit_failure: config.audit.on_failure,
+            keyring,
+            policies,
+            licenses: Licenses::new(&config.licenses),
+            audit,
+            instruments,
+        }
+    }
+
+    /// Decides one use of data at `now`, and records the decision.
+    ///
+    /// # Errors
+    /// When no decision could be made. A denial is not an error.
+    pub async fn check(
+        &self,
+        request: &CheckRequest,
+        trace_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Decision, DecideError> {
+        let started = Instant::now();
+        let (mut decision, license) = self.decide(request, now);
+        self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
+        let codes = decision.reasons.iter().map(|reason| reason.code);
+        self.instruments.record_check(decision.effect, codes, started.elapsed());
+        Ok(decision)
+    }
+
+    /// The steps. All that can run do, so a denial names everything that is wrong.
+    fn decide(&self, request: &CheckRequest, now: Timestamp) -> (Decision, Option<Arc<Known>>) {
+        let policies = self.policies.current();
+        let mut reasons = Vec::new();
+        let mut answer = Arc::default();
+        let license = self.resolve_license(request, &policies).map_err(|reason| reasons.push(reason)).ok();
+        if let Some(license) = &license {
+            let claims = &license.license.claims;
+            reasons.extend(validity::check_window(claims, self.leeway, now));
+            reasons.extend(validity::check_audience(claims, &self.audiences));
+            reasons.extend(validity::check_terms_without_state(claims));
+            reasons.extend(holder::check_holder(claims, &request.holder));
+            answer = self.ask_policies(&policies, license, request);
+            reasons.extend(answer.reasons.iter().cloned());
+        }
+        reasons.extend(validity::check_request(request));
+        let obligations = obligations::collect(license.as_deref(), &answer);
+        reasons.extend(obligations::check_supported(&obligations, request));
+        let allowed = reasons.is_empty();
+        let decision = Decision {
+            id: DecisionId::new(now),
+            effect: if allowed { Effect::Allow } else { Effect::Deny },
+            reasons: reasons.into_iter().map(fit_to_show).collect(),
+            obligations: if allowed { obligations } else { Vec::new() },
+            valid_until: license.as_ref().map(|license| license.license.claims.exp),
+            policy_revision: policies.revision().clone(),
+            granting_policies: if allowed && request.explain { answer.granting.clone() } else { Vec::new() },
+        };
+        (decision, license)
+    }
+
+    fn ask_policies(
+        &self,
+        policies: &crate::policy::Snapshot,
+        known: &Known,
+        request: &CheckRequest,
+    ) -> Arc<Answer> {
+        let claims = &known.license.claims;
+        let licensed = Licensed { license: &known.prepared, assignee: &claims.sub, terms: &claims.terms };
+        let (answer, remembered) = policies.answer(licensed, request);
+        self.instruments.cache_lookup(CacheName::PolicyAnswers, remembered);
+        answer
+    }
+
+    /// The bytes that verified licenses and refused tokens take.
+    pub fn license_bytes(&self) -> (u64, u64) {
+        self.licenses.bytes()
+    }
+}
+
+/// The same with words that anyone may see: a token that came in a wrong field does not go out in
+/// the words about that field, and no field makes an answer without end.
+fn fit_to_show(mut reason: Reason) -> Reason {
+    for words in [&mut reason.reason_user, &mut reason.reason_admin, &mut reason.would_pass_if] {
+        let changed = match redact::fit(words, MAX_WORDS) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(changed) => Some(changed),
+        };
+        if let Some(changed) = changed {
+            *words = changed;
+        }
+    }
+    reason
+}
+
+/// Denies a decision that was an allow, or adds to what was wrong already.
+fn deny(decision: &mut Decision, reason: Reason) {
+    decision.effect = Effect::Deny;
+    decision.obligations.clear();
+    decision.granting_policies.clear();
+    decision.reasons.push(reason);
+}

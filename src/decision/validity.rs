@@ -1,0 +1,69 @@
+//! Step 3: what is looked at on every check, because time passes and gates differ.
+//!
+//! Refuses leeway for `exp`: a license ends at the second that it names.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::{CheckRequest, Code, Reason};
+use crate::license::Claims;
+
+/// The window of validity; `nbf` and `iat` may lie `leeway` in the future.
+pub(super) fn check_window(claims: &Claims, leeway: Duration, now: Timestamp) -> Option<Reason> {
+    let leeway = SignedDuration::try_from(leeway).unwrap_or_default();
+    let latest = now.saturating_add(leeway).unwrap_or(now);
+    let begins = claims.nbf.max(claims.iat);
+    if now >= claims.exp {
+        let admin = format!("the license's validity ended at {}; it is {now:.0}", claims.exp);
+        Some(Reason::new(Code::Expired, admin))
+    } else if latest < begins {
+        let admin = format!("the license's validity begins at {begins}; it is {now:.0}");
+        Some(Reason::new(Code::NotYetValid, admin).would_pass_if(format!("it is {begins} or later")))
+    } else {
+        None
+    }
+}
+
+/// The gates for which the license is meant.
+pub(super) fn check_audience(claims: &Claims, ours: &[String]) -> Option<Reason> {
+    let theirs = claims.aud.as_ref()?.names();
+    if theirs.iter().any(|name| ours.iter().any(|own| own == name)) {
+        return None;
+    }
+    let admin = format!("the license is for {theirs:?}; this gate's audiences are {ours:?}");
+    Some(Reason::new(Code::AudienceMismatch, admin))
+}
+
+/// Terms that need to know what happened before. This gate keeps no state, so it does not honour
+/// a license that counts on it.
+pub(super) fn check_terms_without_state(claims: &Claims) -> impl Iterator<Item = Reason> {
+    claims.terms.needing_state().into_iter().map(|term| {
+        let admin = format!("terms.{term}: this gate keeps no state and cannot enforce it");
+        Reason::new(Code::TermUnsupported, admin)
+    })
+}
+
+/// The longest idempotency key, in bytes.
+const MAX_REQUEST_ID: usize = 128;
+
+/// What can be wrong with a request whatever the license says: amounts of use are numbers that can
+/// be added up, and the idempotency key is short enough to keep.
+pub(super) fn check_request(request: &CheckRequest) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if request.request_id.len() > MAX_REQUEST_ID {
+        let admin = format!("request_id: it has {} bytes", request.request_id.len());
+        let remedy = format!("`request_id` has at most {MAX_REQUEST_ID} bytes");
+        reasons.push(Reason::new(Code::ContextInvalid, admin).would_pass_if(remedy));
+    }
+    let wrong = request
+        .usage
+        .iter()
+        .filter(|(metric, amount)| metric.is_empty() || !amount.is_finite() || **amount < 0.0);
+    reasons.extend(wrong.map(|(metric, amount)| {
+        let admin = format!("usage: `{metric}` is {amount}");
+        Reason::new(Code::ContextInvalid, admin)
+            .would_pass_if("`usage` maps names to finite amounts of at least 0")
+    }));
+    reasons
+}

@@ -1,0 +1,52 @@
+//! What a gate answers: allow or deny, with every reason and every obligation.
+//!
+//! Refuses a third answer: "could not decide" is an error, not a decision.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ids::DecisionId;
+use super::obligation::Obligation;
+use super::reason::Reason;
+use super::time::Timestamp;
+
+/// Allow or deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// The use is licensed.
+    Allow,
+    /// The use is not licensed.
+    Deny,
+}
+
+impl Effect {
+    /// The word for it in records, metrics and test cases.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The id of this decision and of its record.
+    pub id: DecisionId,
+    /// Allow or deny.
+    pub effect: Effect,
+    /// Everything that was wrong; empty exactly when `effect` is allow.
+    pub reasons: Vec<Reason>,
+    /// What must be done; empty on a denial.
+    pub obligations: Vec<Obligation>,
+    /// The end of the license's validity, where the license could be read.
+    pub valid_until: Option<Timestamp>,
+    /// The revision of policies and catalog that decided.
+    pub policy_revision: Arc<str>,
+    /// The policies that granted; filled only when the request asked to explain.
+    pub granting_policies: Vec<String>,
+}

@@ -1,0 +1,184 @@
+//! The gRPC side of the gate: decisions, health and reflection on one listener.
+//!
+//! Parses, asks, converts; refuses to decide anything. Three layers are left out on purpose
+//! (a router, a boxed service stack and a per-request semaphore), because they cost as much as
+//! a cached decision: services are told apart by name, and HTTP/2 itself limits the requests
+//! that are under way on a connection.
+
+pub mod convert;
+mod deadline;
+mod decision;
+mod health;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
+
+use crate::config::Limits;
+use crate::decision::Pdp;
+use crate::domain::Clock;
+use crate::listener::{Listener, sessions};
+use crate::proto::v1::decision_service_server::{self, DecisionService, DecisionServiceServer};
+use crate::telemetry::instruments::Instruments;
+use crate::telemetry::readiness::Readiness;
+
+use decision::Decisions;
+use health::Health;
+
+/// What a connection may have sent before it is asked to wait: enough that no caller does.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The name of the reflection service, which its crate keeps to itself.
+const REFLECTION: &str = "grpc.reflection.v1.ServerReflection";
+
+/// The gRPC server of a gate.
+pub struct Server {
+    pdp: Arc<Pdp>,
+    readiness: Readiness,
+    clock: Clock,
+    limits: Limits,
+    instruments: Instruments,
+}
+
+/// The gRPC server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The descriptors compiled into the binary are not usable.
+    #[error("the protocol descriptors are unusable: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+impl Server {
+    /// A server that asks `pdp`.
+    pub fn new(
+        pdp: Arc<Pdp>,
+        readiness: Readiness,
+        clock: Clock,
+        limits: Limits,
+        instruments: Instruments,
+    ) -> Self {
+        Self { pdp, readiness, clock, limits, instruments }
+    }
+
+    /// Serves until `shutdown` resolves, then answers what is under way and resolves. Health
+    /// follows readiness, and is NOT_SERVING from `shutdown` on.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptors for reflection are unusable.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), GrpcError> {
+        let decisions = Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits) };
+        serve(decisions, &self.readiness, &self.limits, self.instruments, listener, shutdown).await
+    }
+}
+
+async fn serve<D: DecisionService>(
+    decisions: D,
+    readiness: &Readiness,
+    limits: &Limits,
+    instruments: Instruments,
+    listener: Listener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), GrpcError> {
+    let (health, reporter) = Health::of(readiness);
+    let services = Arc::new(Services {
+        decisions: DecisionServiceServer::new(decisions).max_decoding_message_size(bytes(limits)),
+        health: HealthServer::new(health),
+        reflection: reflection()?,
+        longest: limits.request_timeout.get(),
+        instruments,
+    });
+    let service = service_fn(move |request| {
+        let services = Arc::clone(&services);
+        async move { Ok::<_, Infallible>(services.answer(request).await) }
+    });
+    sessions::serve(listener, http2(limits), service, reporter.report_until(shutdown)).await;
+    Ok(())
+}
+
+fn bytes(limits: &Limits) -> usize {
+    usize::try_from(limits.message.bytes()).unwrap_or(usize::MAX)
+}
+
+fn http2(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new()).http2_only();
+    http.http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.concurrent_requests_per_connection)
+        .keep_alive_interval(limits.keepalive_interval.get())
+        .keep_alive_timeout(limits.keepalive_timeout.get());
+    http
+}
+
+fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>, GrpcError> {
+    let services = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    Ok(services.build_v1()?)
+}
+
+struct Services<D, R> {
+    decisions: DecisionServiceServer<D>,
+    health: HealthServer<Health>,
+    reflection: ServerReflectionServer<R>,
+    /// The most time given to a request, whatever deadline its caller set.
+    longest: Duration,
+    instruments: Instruments,
+}
+
+impl<D: DecisionService, R: ServerReflection> Services<D, R> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let allowed = deadline::of_caller(request.headers()).unwrap_or(self.longest).min(self.longest);
+        let begun = Instant::now();
+        let path = request.uri().path();
+        let service = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        let call: BoxFuture<Response<Body>, Infallible> = match service {
+            decision_service_server::SERVICE_NAME => {
+                return self.decide(request, begun, allowed).await;
+            }
+            health_server::SERVICE_NAME => self.health.clone().call(request),
+            REFLECTION => self.reflection.clone().call(request),
+            _ => return status::no_such_service(path).into_http(),
+        };
+        within(begun, allowed, call).await
+    }
+
+    async fn decide(&self, request: Request<Incoming>, begun: Instant, allowed: Duration) -> Response<Body> {
+        let mut answer = within(begun, allowed, self.decisions.clone().call(request)).await;
+        if let Some(kind) = status::keep_contract(answer.headers_mut()) {
+            self.instruments.undecided(kind);
+        }
+        answer
+    }
+}
+
+async fn within(
+    begun: Instant,
+    allowed: Duration,
+    call: BoxFuture<Response<Body>, Infallible>,
+) -> Response<Body> {
+    match deadline::within(begun, allowed, call).await {
+        Some(Ok(answer)) => answer,
+        None => status::deadline_exceeded().into_http(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! Tollgate decides, for every use of shared data, whether a signed license allows it.
+//!
+//! The map. Imports run strictly leftward (`tests/it/layering.rs` fails otherwise):
+//!
+//! ```text
+//! domain < document < config < telemetry < {cache watch} < keyring < {license policy audit}
+//!        < decision < cases < listener < {grpc http} < app < cli < main
+//! ```
+//!
+//! Start at [`decision::Pdp::check`]: it reads as the steps of a decision.
+pub mod app;
+pub mod audit;
+pub mod cache;
+pub mod cases;
+pub mod cli;
+pub mod config;
+pub mod decision;
+pub mod document;
+pub mod domain;
+pub mod grpc;
+pub mod http;
+pub mod keyring;
+pub mod license;
+pub mod listener;
+pub mod policy;
+pub mod proto;
+pub mod telemetry;
+pub mod watch;

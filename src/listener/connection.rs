@@ -1,0 +1,158 @@
+//! One accepted connection, whatever it runs over. Refuses to know what is said on it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
+
+/// A client that has said nothing by then is dropped: it would hold its place, and hold up the
+/// end, for ever.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// An open connection. It holds its place among the connections of its listener until it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    /// Until the first byte has come.
+    silence: Option<Pin<Box<Sleep>>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    // Boxed because it is a kilobyte larger than the others.
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Connection {
+    pub(super) fn tcp(stream: TcpStream, slot: OwnedSemaphorePermit) -> Self {
+        send_at_once(&stream);
+        Self::new(Stream::Tcp(stream), slot, SILENCE)
+    }
+
+    pub(super) fn tls(stream: TlsStream<TcpStream>, slot: OwnedSemaphorePermit) -> Self {
+        send_at_once(stream.get_ref().0);
+        Self::new(Stream::Tls(Box::new(stream)), slot, SILENCE)
+    }
+
+    pub(super) fn unix(stream: UnixStream, slot: OwnedSemaphorePermit) -> Self {
+        Self::new(Stream::Unix(stream), slot, SILENCE)
+    }
+
+    fn new(stream: Stream, slot: OwnedSemaphorePermit, silence: Duration) -> Self {
+        Self { stream, silence: Some(Box::pin(tokio::time::sleep(silence))), _slot: slot }
+    }
+}
+
+/// Answers are small: they are not held back to be joined with the next.
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+}
+
+macro_rules! delegate {
+    ($connection:expr, $stream:ident => $call:expr) => {
+        match &mut $connection.stream {
+            Stream::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Tls(stream) => {
+                let $stream = Pin::new(stream.as_mut());
+                $call
+            }
+            Stream::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = delegate!(self, stream => stream.poll_read(cx, buffer));
+        let Some(silence) = &mut self.silence else {
+            return read;
+        };
+        if read.is_pending() {
+            ready!(silence.as_mut().poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.silence = None;
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, stream => stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+            Stream::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn drops_a_client_that_never_says_anything_but_not_one_that_pauses() {
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
+        let (served, mut client) = UnixStream::pair().unwrap();
+        let patience = Duration::from_millis(100);
+        let mut connection = Connection::new(Stream::Unix(served), slot, patience);
+        client.write_all(b"a").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'a');
+        tokio::time::timeout(3 * patience, connection.read_u8()).await.expect_err("it was only a pause");
+        assert_eq!(slots.available_permits(), 0);
+        drop(connection);
+
+        let slot = slots.acquire_owned().await.unwrap();
+        let (served, _client) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(Stream::Unix(served), slot, patience);
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,32 @@
+//! Tests of the whole gate from the outside, in one binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod caches;
+mod cases;
+mod collector;
+mod command_line;
+mod decision_log;
+mod docs;
+mod gate;
+mod house;
+mod keys;
+mod layering;
+mod observed;
+mod order;
+mod policies;
+mod probes;
+mod quickstart;
+mod readme;
+mod secrets;
+mod serving;
+mod tls;
+mod volume;
