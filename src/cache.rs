@@ -38,13 +38,9 @@ where
         self.entries.insert(key, value);
     }
 
-    /// The bytes held, as far as housekeeping has caught up.
+    /// The bytes held, once what is over the bound was let go.
     pub fn bytes(&self) -> u64 {
-        self.entries.weighted_size()
-    }
-
-    /// Finishes housekeeping, so that [`Cache::bytes`] is exact.
-    pub fn settle(&self) {
         self.entries.run_pending_tasks();
+        self.entries.weighted_size()
     }
 }

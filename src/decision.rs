@@ -24,6 +24,7 @@ use crate::policy::{Answer, CedarLicense, Licensed, Policies};
 use crate::telemetry::instruments::{CacheName, Instruments};
 
 pub use batch::Semantic;
+pub use resolve::license_facts;
 
 /// The most bytes of each word on a reason: as long as a license may be, so that what a license
 /// names is named in full.

@@ -4,6 +4,7 @@
 //! to know how any of it is stored, signed or sent.
 
 pub mod ids;
+pub mod object;
 pub mod obligation;
 pub mod outcome;
 pub mod reason;

@@ -2,7 +2,7 @@
 //!
 //! A key belongs to one issuer and vouches for no other. Refuses private keys, keys of other
 //! kinds, small-order points, and a `kid` that two keys share; a bad folder leaves the keys
-//! in force as they are.
+//! in force as they are. A folder from which the last key set is gone trusts nobody.
 
 pub mod jwks;
 
@@ -135,7 +135,11 @@ impl Keyring {
     /// # Errors
     /// Everything that is wrong with them, and a folder without any.
     pub fn open(folder: &Path) -> Result<Self, Problems> {
-        let current = ArcSwap::from_pointee(read(folder)?);
+        let keys = read(folder)?;
+        if keys.issuers() == 0 {
+            return Err(failed(folder, &"the folder has no key set (`*.json`); `tollgate keygen` makes one"));
+        }
+        let current = ArcSwap::from_pointee(keys);
         Ok(Self { folder: folder.to_owned(), current, reloading: std::sync::Mutex::new(()) })
     }
 
@@ -171,9 +175,6 @@ impl Keyring {
 }
 
 fn read(folder: &Path) -> Result<Keys, Problems> {
-    let failed = |path: &Path, error: &dyn std::fmt::Display| {
-        Problems::from(Problem::new(path.display().to_string(), error.to_string()))
-    };
     let mut files = BTreeMap::new();
     let entries = std::fs::read_dir(steady_root(folder)).map_err(|error| failed(folder, &error))?;
     for entry in entries {
@@ -192,8 +193,9 @@ fn read(folder: &Path) -> Result<Keys, Problems> {
         let text = std::fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
         files.insert(path, text);
     }
-    if files.is_empty() {
-        return Err(failed(folder, &"the folder has no key set (`*.json`); `tollgate keygen` makes one"));
-    }
     Keys::of(&files)
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Problems {
+    Problem::new(path.display().to_string(), error.to_string()).into()
 }

@@ -5,6 +5,7 @@
 
 pub mod assemble;
 pub mod compose;
+mod depth;
 pub mod entities;
 pub mod evaluate;
 pub mod explain;
@@ -102,7 +103,7 @@ impl Snapshot {
             regions,
             rules: rules.into_iter().map(|rule| (rule.policy.id().clone(), rule)).collect(),
             answers: Cache::bounded(answer_cache, weigh),
-            shapes: shape::Shapes::default(),
+            shapes: shape::Shapes::new(!validate::enumerates(sources)?),
             types,
             schema,
         })

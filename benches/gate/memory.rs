@@ -1,9 +1,10 @@
 //! What remembered licenses cost in memory, as the kernel sees it, beside what they are reckoned at.
 
 use serde_json::json;
+use tollgate::decision::license_facts;
 use tollgate::license::verify::verify;
 use tollgate::license::{Licenses, VerifiedLicense};
-use tollgate::policy::{CedarLicense, LicenseFacts};
+use tollgate::policy::CedarLicense;
 
 use crate::scene::{Scene, request};
 
@@ -35,24 +36,13 @@ pub(crate) fn entry(datasets: usize, length: usize, licenses: usize) {
     config.cache = "1024 GiB".parse().unwrap();
     let cache = Licenses::<CedarLicense>::new(&config);
     let (snapshot, keys) = (scene.policies.current(), scene.keyring.current());
-    let prepare = |license: &VerifiedLicense| {
-        let claims = &license.claims;
-        let facts = LicenseFacts {
-            digest: license.digest,
-            id: &claims.jti,
-            issuer: &claims.iss,
-            assignee: &claims.sub,
-            terms: &claims.terms,
-        };
-        Ok(snapshot.license(facts).unwrap())
-    };
-    let remember = |number: usize| {
-        drop(cache.resolve(&scene.token(number, &names), &keys, prepare).0.unwrap());
-        cache.settle();
-    };
+    let prepare = |license: &VerifiedLicense| Ok(snapshot.license(license_facts(license)).unwrap());
+    let remember =
+        |number: usize| drop(cache.resolve(&scene.token(number, &names), &keys, prepare).0.unwrap());
     (0..10).for_each(remember);
-    let (before, reckoned) = (resident(), cache.bytes().0);
+    let (reckoned, before) = (cache.bytes().0, resident());
     (10..licenses + 10).for_each(remember);
+    let taken = cache.bytes().0 - reckoned;
     let one = |bytes: u64| bytes / u64::try_from(licenses).unwrap();
     let claims = verify(&scene.token(0, &names), &keys).unwrap().claims;
     let report = json!({
@@ -60,7 +50,7 @@ pub(crate) fn entry(datasets: usize, length: usize, licenses: usize) {
         "length": length,
         "json_bytes": serde_json::to_vec(&claims).unwrap().len(),
         "grown_bytes": one(resident().saturating_sub(before)),
-        "reckoned_bytes": one(cache.bytes().0 - reckoned),
+        "reckoned_bytes": one(taken),
     });
     println!("{report}");
 }

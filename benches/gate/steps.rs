@@ -7,12 +7,13 @@ use cedar_policy::{Policy, PolicySet};
 use criterion::{BatchSize, Criterion};
 use tollgate::audit::{LicenseFacts, Record};
 use tollgate::config::Config;
+use tollgate::decision::license_facts;
 use tollgate::domain::{Action, CheckRequest, Decision, DecisionId, Effect, LicenseRef};
 use tollgate::license::verify::verify;
 use tollgate::license::{Licenses, VerifiedLicense};
 use tollgate::policy::entities::{Node, Types};
 use tollgate::policy::index::Index;
-use tollgate::policy::{self, CedarLicense, Licensed};
+use tollgate::policy::{CedarLicense, Licensed};
 
 use crate::scene::{Scene, policies, request};
 
@@ -71,15 +72,7 @@ fn index(criterion: &mut Criterion) {
 /// A license with its entity, as the gate keeps it.
 fn prepared(scene: &Scene) -> (VerifiedLicense, CedarLicense) {
     let license = verify(&scene.token(0, &[]), &scene.keyring.current()).unwrap();
-    let claims = &license.claims;
-    let facts = policy::LicenseFacts {
-        digest: license.digest,
-        id: &claims.jti,
-        issuer: &claims.iss,
-        assignee: &claims.sub,
-        terms: &claims.terms,
-    };
-    let entity = scene.policies.current().license(facts).unwrap();
+    let entity = scene.policies.current().license(license_facts(&license)).unwrap();
     (license, entity)
 }
 

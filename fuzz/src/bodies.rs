@@ -10,19 +10,18 @@ use ed25519_dalek::{Signer, SigningKey};
 use jiff::Timestamp;
 use prost::Message;
 use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
 use tollgate::audit::Writer;
 use tollgate::cases::Case;
-
-use tokio::runtime::{self, Runtime};
 use tollgate::config::{self, Audit, AuditFile, ByteSize, Config};
-use tollgate::decision::Pdp;
+use tollgate::decision::{Pdp, license_facts};
 use tollgate::document::{Document, Problems};
 use tollgate::domain::{CheckRequest, Effect, LicenseRef};
 use tollgate::grpc::convert;
 use tollgate::keyring::Keyring;
 use tollgate::keyring::jwks::{KeySet, PublicJwk};
 use tollgate::license::{Claims, Draft, jws, sign, verify};
-use tollgate::policy::{LicenseFacts, Licensed, Policies, Snapshot, Sources, load::Text};
+use tollgate::policy::{Licensed, Policies, Snapshot, Sources, load::Text};
 use tollgate::proto::v1 as wire;
 use tollgate::telemetry::instruments::Instruments;
 
@@ -199,14 +198,7 @@ fn ask_compiled(scene: &Scene, text: &str, sources: &Sources) -> bool {
     let Some(snapshot) = accepted(text, Snapshot::compile(sources, 1 << 20)) else { return false };
     let license = verify::verify(&scene.token, &scene.keyring.current()).unwrap();
     let claims = &license.claims;
-    let facts = LicenseFacts {
-        digest: license.digest,
-        id: &claims.jti,
-        issuer: &claims.iss,
-        assignee: &claims.sub,
-        terms: &claims.terms,
-    };
-    let cedar = snapshot.license(facts).unwrap();
+    let cedar = snapshot.license(license_facts(&license)).unwrap();
     let licensed = Licensed { license: &cedar, assignee: &claims.sub, terms: &claims.terms };
     for purpose in ["ScientificResearch", "Marketing"] {
         let request = CheckRequest { purpose: purpose.to_owned(), ..question() };

@@ -29,24 +29,34 @@ pub(super) struct Reloads {
 
 impl Reloads {
     /// Tells of a reload; nothing when there was nothing new.
-    fn tell(&self, what: Reloaded, name: &'static str, outcome: &Result<bool, Problems>, in_force: &str) {
+    fn tell(&self, what: Reloaded, name: &'static str, outcome: &Result<bool, Problems>, in_force: &InForce) {
+        let InForce { words, .. } = in_force;
+        let refused = match outcome {
+            Ok(_) => None,
+            Err(problems) => Some(format!("{words}; newer ones are refused: {problems}")),
+        };
+        match (in_force.suffices, &refused) {
+            (false, _) => self.readiness.not_ready(name, refused.as_ref().unwrap_or(words)),
+            (true, None) => self.readiness.ready(name, words),
+            (true, Some(refused)) => self.readiness.degraded(name, refused),
+        }
         match outcome {
-            Ok(false) => {
-                // The bad set was taken back.
-                self.readiness.ready(name, in_force);
-                return;
-            }
-            Ok(true) => {
-                tracing::info!("new {name} are in force: {in_force}");
-                self.readiness.ready(name, in_force);
-            }
+            // The bad set was taken back.
+            Ok(false) => return,
+            Ok(true) => tracing::info!("new {name} are in force: {words}"),
             Err(problems) => {
-                tracing::error!("new {name} are refused, those in force stay ({in_force}): {problems}");
-                self.readiness.degraded(name, format!("{in_force}; newer ones are refused: {problems}"));
+                tracing::error!("new {name} are refused, those in force stay ({words}): {problems}");
             }
         }
         self.instruments.reload(what, outcome.is_ok(), self.clock.now());
     }
+}
+
+/// What a reload left in force.
+struct InForce {
+    words: String,
+    /// Whether the gate can decide with it.
+    suffices: bool,
 }
 
 /// Follows the folder of key sets.
@@ -54,7 +64,8 @@ pub(super) fn follow_keys(reloads: &Reloads, keyring: Arc<Keyring>) -> Result<Wa
     let reloads = reloads.clone();
     let in_force = |keyring: &Keyring| {
         let keys = keyring.current();
-        format!("{} keys of {} issuers", keys.len(), keys.issuers())
+        let words = format!("keys: {}, issuers: {}", keys.len(), keys.issuers());
+        InForce { words, suffices: !keys.is_empty() }
     };
     reloads.tell(Reloaded::Keys, "keys", &Ok(true), &in_force(&keyring));
     let folder = keyring.folder().to_owned();
@@ -67,7 +78,10 @@ pub(super) fn follow_keys(reloads: &Reloads, keyring: Arc<Keyring>) -> Result<Wa
 /// Follows the folder of policies and the catalog.
 pub(super) fn follow_policies(reloads: &Reloads, policies: Arc<Policies>) -> Result<Watch, WatchError> {
     let reloads = reloads.clone();
-    let in_force = |policies: &Policies| format!("revision {}", policies.current().revision());
+    let in_force = |policies: &Policies| InForce {
+        words: format!("revision {}", policies.current().revision()),
+        suffices: true,
+    };
     let tell_revision = |reloads: &Reloads, policies: &Policies| {
         reloads.instruments.policy_revision(policies.current().revision());
     };

@@ -101,7 +101,7 @@ impl Finding {
         ];
         rows.extend(explain_terms(&claims.terms));
         for (what, words) in rows {
-            output::line(&format!("{what:<14}{words}"));
+            output::field(what, &words);
         }
     }
 }

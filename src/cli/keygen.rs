@@ -66,6 +66,10 @@ pub(super) fn generate(issuer: &str, private: &PathBuf, public: &PathBuf) -> Res
     let text =
         |value: Result<String, serde_json::Error>| value.map(|text| text + "\n").map_err(CliError::failed);
     write_new(private, &text(serde_json::to_string_pretty(&secret))?, true)?;
-    write_new(public, &text(serde_json::to_string_pretty(&set))?, false)?;
-    Ok(secret.kid)
+    let published = write_new(public, &text(serde_json::to_string_pretty(&set))?, false);
+    if published.is_err() {
+        // Half of a pair is of no use, and would be in the way of the next attempt.
+        std::fs::remove_file(private).map_err(CliError::failed)?;
+    }
+    published.map(|()| secret.kid)
 }

@@ -35,15 +35,8 @@ impl Pdp {
     fn verify_token(&self, token: &str, policies: &Snapshot) -> Result<Arc<Known>, Reason> {
         let keys = self.keyring.current();
         let prepare = |license: &VerifiedLicense| {
-            let claims = &license.claims;
-            let facts = LicenseFacts {
-                digest: license.digest,
-                id: &claims.jti,
-                issuer: &claims.iss,
-                assignee: &claims.sub,
-                terms: &claims.terms,
-            };
-            policies.license(facts).map_err(|error| Refusal::new(Code::PolicyError, error.to_string()))
+            let prepared = policies.license(license_facts(license));
+            prepared.map_err(|error| Refusal::new(Code::PolicyError, error.to_string()))
         };
         let (known, found) = self.licenses.resolve(token, &keys, prepare);
         self.instruments.cache_lookup(CacheName::VerifiedLicenses, found == Found::Verified);
@@ -51,5 +44,17 @@ impl Pdp {
             self.instruments.cache_lookup(CacheName::RejectedTokens, found == Found::Refused);
         }
         known.map_err(|refusal| refusal.reason())
+    }
+}
+
+/// What policies are to know of a license.
+pub fn license_facts(license: &VerifiedLicense) -> LicenseFacts<'_> {
+    let VerifiedLicense { claims, digest, .. } = license;
+    LicenseFacts {
+        digest: *digest,
+        id: &claims.jti,
+        issuer: &claims.iss,
+        assignee: &claims.sub,
+        terms: &claims.terms,
     }
 }

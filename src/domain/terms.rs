@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ids::DatasetPath;
+use super::object;
 use super::obligation::Obligation;
 use super::request::Action;
 
@@ -53,13 +54,13 @@ pub struct Terms {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub prohibitions: BTreeSet<Prohibition>,
     /// The least standard that the dataset's release must meet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub anonymization: Option<Anonymization>,
     /// How much may be used.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub quotas: Vec<Quota>,
     /// How long data may be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
     /// The legal basis of the processing, such as `eu-gdpr:A6-1-a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,10 +69,10 @@ pub struct Terms {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub regulations: BTreeSet<Regulation>,
     /// Terms that a person of the assignee must have accepted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "object::optional", skip_serializing_if = "Option::is_none")]
     pub acceptance: Option<Acceptance>,
     /// Obligations that travel with every allow.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
     pub duties: Vec<Obligation>,
 }
 

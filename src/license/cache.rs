@@ -97,12 +97,6 @@ impl<T: Send + Sync + 'static> Licenses<T> {
     pub fn bytes(&self) -> (u64, u64) {
         (self.verified.bytes(), self.refused.bytes())
     }
-
-    /// Finishes housekeeping, so that [`Licenses::bytes`] is exact.
-    pub fn settle(&self) {
-        self.verified.settle();
-        self.refused.settle();
-    }
 }
 
 /// What a license costs in memory: mostly its typed terms and the same as Cedar values, whose sets

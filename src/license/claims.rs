@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Terms;
+use crate::domain::object::{self, Object};
 
 /// Everything that a license says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,7 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
     /// What it grants.
+    #[serde(deserialize_with = "object::one")]
     pub terms: Terms,
 }
 
@@ -93,7 +95,7 @@ impl Claims {
     /// [`ClaimsError::Shape`] for everything else.
     pub fn parse(payload: &[u8]) -> Result<Self, ClaimsError> {
         let mut json = serde_json::Deserializer::from_slice(payload);
-        let claims: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let Object(claims): Object<Self> = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (path, message) = (error.path().to_string(), error.inner().to_string());
             let located = format!("{path}: {message}");
             // serde's words for a name that is not in the type: a member, or one of a closed list.
@@ -160,6 +162,72 @@ impl Claims {
                 Err("terms.anonymization: a number is below 0 or over 1,000,000".to_owned())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn claims() -> Value {
+        json!({
+            "iss": "i", "sub": "s", "jti": "j", "iat": 1, "nbf": 1, "exp": 2,
+            "terms": {
+                "datasets": ["a"], "actions": ["read"], "purposes": ["p"],
+                "anonymization": { "k_anonymity": 5 },
+                "quotas": [{ "id": "q", "metric": "rows", "limit": 1.0, "per": "user", "window": "day" }],
+                "retention": { "duration": "P1D", "then": "delete" },
+                "acceptance": { "terms_hash": "h" },
+                "duties": [{ "id": "d", "type": "t" }],
+            },
+        })
+    }
+
+    #[test]
+    fn a_list_of_values_is_no_object() {
+        assert!(Claims::parse(claims().to_string().as_bytes()).is_ok());
+        // Each with its members in the order of the source code.
+        let lists = [
+            ("/terms/anonymization", json!([5, 2, 0.1, 1.0, ["suppression"], ["auditor"]])),
+            ("/terms/quotas/0", json!(["q", "rows", 1.0, "user", "day", "UTC"])),
+            ("/terms/retention", json!(["P1D", "delete"])),
+            ("/terms/acceptance", json!(["h"])),
+            ("/terms/duties/0", json!(["d", "t", {}])),
+            (
+                "/terms",
+                json!([
+                    "gold",
+                    ["a"],
+                    ["read"],
+                    ["p"],
+                    null,
+                    null,
+                    null,
+                    null,
+                    null,
+                    [],
+                    null,
+                    [],
+                    null,
+                    null,
+                    [],
+                    null,
+                    []
+                ]),
+            ),
+            ("", json!(["i", "s", "j", 1, 1, 2, null, null, claims()["terms"]])),
+        ];
+        for (place, list) in lists {
+            let mut claims = claims();
+            *claims.pointer_mut(place).unwrap() = list;
+            let refused = Claims::parse(claims.to_string().as_bytes());
+            assert!(
+                matches!(&refused, Err(ClaimsError::Shape(words)) if words.contains("expected an object")),
+                "{place}: {refused:?}"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::verify::Refusal;
 use crate::domain::Code;
+use crate::domain::object::Object;
 
 /// The longest token accepted, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -82,7 +83,7 @@ fn decode(part: &str, text: &str) -> Result<Vec<u8>, Refusal> {
 
 fn parse_header(bytes: &[u8]) -> Result<Header, Refusal> {
     let malformed = |problem: String| Refusal::new(Code::LicenseMalformed, problem);
-    let algorithm: AlgorithmOnly = serde_json::from_slice(bytes)
+    let Object(algorithm): Object<AlgorithmOnly> = serde_json::from_slice(bytes)
         .map_err(|error| malformed(format!("the header is not a JSON object with text in it: {error}")))?;
     match algorithm.alg.as_deref() {
         Some("EdDSA") => {}
@@ -93,7 +94,7 @@ fn parse_header(bytes: &[u8]) -> Result<Header, Refusal> {
         }
         None => return Err(Refusal::new(Code::AlgorithmNotAllowed, "the header has no `alg`")),
     }
-    let header: Header = serde_json::from_slice(bytes)
+    let Object(header): Object<Header> = serde_json::from_slice(bytes)
         .map_err(|error| malformed(format!("the header is not accepted: {error}")))?;
     if header.typ != TYPE {
         return Err(malformed(format!("`typ` is not `{TYPE}`")));

@@ -211,6 +211,10 @@ pub fn catalog(text: &Text, types: &Types, schema: &Schema, regions: &Nodes) -> 
         let path: DatasetPath =
             uid.id().unescaped().parse().map_err(|error| at(text, &uid, &format!("{error}")))?;
         let ancestors = dataset_ancestors(&path, &declared, types);
+        if ancestors.contains(&uid) {
+            let message = "it is in itself, by way of its parents; a parent must not lie below it";
+            return Err(at(text, &uid, message));
+        }
         if let Some(Ok(EvalResult::EntityUid(region))) = entity.attr("region")
             && !regions.contains_key(region.id().unescaped())
         {

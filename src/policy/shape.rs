@@ -2,8 +2,8 @@
 //!
 //! Every member of a request's context has one type, given by the code that builds it; only which
 //! members are there differs. So the schema needs to look at each shape once, not at each
-//! request. Refuses to remember requests with attributes of the caller's own: those are looked at
-//! every time.
+//! request. Refuses to remember where values matter too: requests with attributes of the caller's
+//! own, and all requests under a schema that lists the entities of a type one by one.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
@@ -28,19 +28,28 @@ impl Shape {
 }
 
 /// The shapes that the schema accepted.
-#[derive(Debug, Default)]
-pub(super) struct Shapes([AtomicU16; Action::ALL.len()]);
+#[derive(Debug)]
+pub(super) struct Shapes {
+    accepted: [AtomicU16; Action::ALL.len()],
+    remembers: bool,
+}
 
 impl Shapes {
+    /// None yet; never any, if it `remembers` nothing.
+    pub(super) fn new(remembers: bool) -> Self {
+        Self { accepted: Default::default(), remembers }
+    }
+
     /// Whether the schema accepted a request of this shape before.
     pub(super) fn is_valid(&self, shape: Shape) -> bool {
-        let known = self.0.get(shape.action).map_or(0, |known| known.load(Relaxed));
+        let known = self.accepted.get(shape.action).map_or(0, |known| known.load(Relaxed));
         !shape.open && known & (1 << shape.members) != 0
     }
 
     /// The schema accepted a request of this shape.
     pub(super) fn note_valid(&self, shape: Shape) {
-        if let Some(known) = self.0.get(shape.action).filter(|_| !shape.open && !self.is_valid(shape)) {
+        let worth_noting = self.remembers && !shape.open && !self.is_valid(shape);
+        if let Some(known) = self.accepted.get(shape.action).filter(|_| worth_noting) {
             known.fetch_or(1 << shape.members, Relaxed);
         }
     }

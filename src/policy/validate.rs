@@ -1,6 +1,6 @@
 //! Parses policies and their annotations, and validates them in Cedar's strict mode.
 //!
-//! Refuses what it cannot fully understand: templates with slots, unknown annotations'
+//! Refuses what it cannot fully understand: texts beyond all depth, templates with slots, unknown annotations'
 //! values, duplicate ids, questions about entities that a request does not carry, and whatever
 //! the schema does not vouch for. All problems are reported at once, each with its file and line.
 
@@ -11,6 +11,7 @@ use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, SchemaFragment, 
 use miette::Diagnostic;
 use serde_json::Value;
 
+use super::depth::{self, Language};
 use super::explain::Words;
 use super::load::{Sources, Text};
 use crate::document::{Problem, Problems};
@@ -39,14 +40,35 @@ impl Rule {
 /// # Errors
 /// A located problem for what Cedar does not accept.
 pub fn schema(sources: &Sources) -> Result<Schema, Problems> {
-    let mut fragments = Vec::new();
-    for text in [&sources.schema, &sources.attributes] {
-        match SchemaFragment::from_cedarschema_str(&text.content) {
-            Ok((fragment, _)) => fragments.push(fragment),
-            Err(error) => return Err(located(text, "", &error).into()),
+    Schema::from_schema_fragments(fragments(sources)?)
+        .map_err(|error| located(&sources.schema, "", &error).into())
+}
+
+/// Whether the schema has types whose entities are listed one by one (`entity Project enum [...]`).
+///
+/// # Errors
+/// As [`schema`].
+pub fn enumerates(sources: &Sources) -> Result<bool, Problems> {
+    let has_enumeration = |fragment: SchemaFragment| {
+        let form = fragment.to_json_value().map_err(|error| located(&sources.schema, "", &error))?;
+        let types = form.as_object().into_iter().flat_map(|namespaces| namespaces.values());
+        let types = types.filter_map(|namespace| namespace.get("entityTypes")?.as_object());
+        Ok(types.flat_map(|types| types.values()).any(|kind| kind.get("enum").is_some()))
+    };
+    let found =
+        fragments(sources)?.into_iter().map(has_enumeration).collect::<Result<Vec<bool>, Problem>>()?;
+    Ok(found.contains(&true))
+}
+
+fn fragments(sources: &Sources) -> Result<[SchemaFragment; 2], Problems> {
+    let parse = |text: &Text| {
+        if let Some(problem) = depth::exceeded(text, Language::Schema) {
+            return Err(problem);
         }
-    }
-    Schema::from_schema_fragments(fragments).map_err(|error| located(&sources.schema, "", &error).into())
+        let parsed = SchemaFragment::from_cedarschema_str(&text.content);
+        parsed.map(|(fragment, _)| fragment).map_err(|error| located(text, "", &error))
+    };
+    Ok([parse(&sources.schema)?, parse(&sources.attributes)?])
 }
 
 /// Parses and validates every policy.
@@ -91,6 +113,10 @@ impl Place {
 }
 
 fn parse(text: &Text, problems: &mut Vec<Problem>) -> Vec<(Rule, Place)> {
+    if let Some(problem) = depth::exceeded(text, Language::Policies) {
+        problems.push(problem);
+        return Vec::new();
+    }
     let set = match PolicySet::from_str(&text.content) {
         Ok(set) => set,
         Err(errors) => {
@@ -242,6 +268,15 @@ mod tests {
         sources.policies.push(Text { origin: "house.cedar".to_owned(), content });
         let schema = schema(&sources).unwrap();
         rules(&sources, &schema).err().map(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn notices_types_whose_entities_are_listed() {
+        let mut sources = Sources::built_in();
+        assert!(!enumerates(&sources).unwrap());
+        sources.schema.content =
+            sources.schema.content.replace("entity Project;", r#"entity Project enum ["p1"];"#);
+        assert!(enumerates(&sources).unwrap());
     }
 
     #[test]

@@ -45,6 +45,9 @@ const TERMS: &str = "assignee: acme\nid: license-1\nvalid_for: P1D\nterms:\n  da
 #[test]
 fn keygen_keeps_the_private_key_to_its_owner_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
+    let nowhere = tollgate(folder.path(), &KEYGEN);
+    assert!(nowhere.code == Some(2) && nowhere.stderr.contains("keys/issuer.json"), "{}", nowhere.stderr);
+    assert!(!folder.path().join("issuer.jwk").exists(), "half of a pair was written");
     fs::create_dir(folder.path().join("keys")).unwrap();
     let made = tollgate(folder.path(), &KEYGEN);
     assert_eq!((made.code, made.stderr.as_str()), (Some(0), ""));
@@ -142,6 +145,36 @@ fn terms_that_are_wrong_are_not_signed() {
     fs::write(folder.path().join("terms.yaml"), TERMS).unwrap();
     let said = tollgate(folder.path(), &["issue", "--key", "keys/issuer.json", "--terms", "terms.yaml"]);
     assert_eq!(said.code, Some(2));
+}
+
+#[test]
+fn what_is_shown_does_not_steer_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    assert_eq!(tollgate(folder.path(), &KEYGEN).code, Some(0));
+    let keyed = format!("{TERMS}\"\\e[2Jgone\": 1\n");
+    fs::write(folder.path().join("terms.yaml"), keyed).unwrap();
+    let issue = ["issue", "--key", "issuer.jwk", "--terms", "terms.yaml"];
+    let refused = tollgate(folder.path(), &issue);
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("\\u{1b}[2Jgone: unknown key"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains('\u{1b}'), "{:?}", refused.stderr);
+
+    let named = TERMS.replace("assignee: acme", "assignee: \"\\x9bacme\\nsignature\\u202e\"");
+    fs::write(folder.path().join("terms.yaml"), named).unwrap();
+    let token = tollgate(folder.path(), &issue);
+    fs::write(folder.path().join("license.jwt"), &token.stdout).unwrap();
+    let shown = tollgate(folder.path(), &["inspect", "license.jwt", "--keys", "keys"]);
+    assert!(
+        shown.stdout.contains("granted to    \\u{9b}acme\\u{a}signature\\u{202e}\n"),
+        "{}{}",
+        shown.stdout,
+        shown.stderr
+    );
+    assert!(!shown.stdout.contains(['\u{9b}', '\u{202e}']), "{:?}", shown.stdout);
 }
 
 #[tokio::test]

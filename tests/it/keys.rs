@@ -64,7 +64,7 @@ async fn an_issuer_comes_and_goes_while_the_gate_runs() {
     assert_eq!(answer(&mut client, &token).await, ["KEY_UNKNOWN"]);
     gate.site().write("keys/new.json", &newcomer.key_set(vec![newcomer.jwk(KeyState::Active)]));
     within(SOON, "the new issuer is trusted", async || answer(&mut client, &token).await.is_empty()).await;
-    assert!(gate.part("keys").1.contains("2 issuers"), "{:?}", gate.part("keys"));
+    assert!(gate.part("keys").1.contains("issuers: 2"), "{:?}", gate.part("keys"));
 
     // Its key signs for nobody else.
     let mut claims = newcomer.claims("license-2");
@@ -105,6 +105,23 @@ async fn a_bad_key_set_leaves_the_keys_in_force_and_is_told() {
     }
     let ended = gate.stop().await;
     assert!(ended.stderr.contains("keys/issuer.json") && !ended.stderr.contains(&secret), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn when_the_last_key_set_is_removed_nobody_is_trusted() {
+    let gate = Gate::start(&[]);
+    let token = gate.site().issuer.license("license-1");
+    let mut client = gate.client().await;
+    assert!(answer(&mut client, &token).await.is_empty());
+    let file = gate.site().path("keys/issuer.json");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    within(SOON, "nobody is trusted", async || answer(&mut client, &token).await == ["KEY_UNKNOWN"]).await;
+    eventually("the gate says so", async || gate.get("/readyz").0 == 503).await;
+    assert_eq!(gate.part("keys"), ("not_ready".to_owned(), "keys: 0, issuers: 0".to_owned()));
+    fs::write(&file, good).unwrap();
+    within(SOON, "the issuer is back", async || answer(&mut client, &token).await.is_empty()).await;
+    eventually("the gate is ready", async || gate.get("/readyz").0 == 200).await;
 }
 
 #[test]

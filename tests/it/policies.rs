@@ -68,7 +68,15 @@ async fn a_bad_set_leaves_the_one_in_force_and_is_told() {
     let unparsable = "permit (principal, action, resource)\nwhen {";
     let unknown_attribute = "permit (principal, action, resource)\nwhen { context.colour == \"red\" };";
     let unknown_code = "@code(\"NO_SUCH_CODE\")\nforbid (principal, action, resource);";
-    for bad in [unparsable, unknown_attribute, unknown_code] {
+    // What would end the gate if Cedar read it.
+    let bottomless = format!(
+        "permit (principal, action, resource)\nwhen {{ {}1{} == 1 }};",
+        "(".repeat(20_000),
+        ")".repeat(20_000)
+    );
+    let endless =
+        format!("permit (principal, action, resource)\nwhen {{ false{} }};", " || false".repeat(20_000));
+    for bad in [unparsable, unknown_attribute, unknown_code, &bottomless, &endless] {
         let before = reloads(&gate, "failure");
         // The good half of a bad set does not count either.
         fs::write(gate.site().path("policies/bad.cedar"), bad).unwrap();
@@ -165,10 +173,15 @@ async fn the_catalog_is_read_again_too() {
     let denied = async || codes(&answer().await) == ["ANONYMIZATION_INSUFFICIENT"];
     eventually("the release is not good enough any more", denied).await;
 
-    gate.site().write("catalog.json", "[{}]");
-    eventually("the bad catalog is counted", async || reloads(&gate, "failure") > 0.0).await;
-    assert!(gate.part("policies").1.contains("catalog.json"), "{:?}", gate.part("policies"));
-    assert!(denied().await);
+    let within_itself = r#"[{"uid": {"type": "Tollgate::Dataset", "id": "sales"}, "attrs": {},
+        "parents": [{"type": "Tollgate::Dataset", "id": "sales/eu"}]}]"#;
+    for (bad, words) in [("[{}]", "catalog.json"), (within_itself, "it is in itself")] {
+        let before = reloads(&gate, "failure");
+        gate.site().write("catalog.json", bad);
+        eventually("the bad catalog is counted", async || reloads(&gate, "failure") > before).await;
+        assert!(gate.part("policies").1.contains(words), "{:?}", gate.part("policies"));
+        assert!(denied().await);
+    }
     gate.site().write("catalog.json", &catalog(11));
     eventually("it is good enough again", async || is_allowed(&answer().await)).await;
 }

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
+use tollgate::decision::license_facts;
 use tollgate::domain::CheckRequest;
 use tollgate::license::{Claims, VerifiedLicense, verify};
-use tollgate::policy::{CedarLicense, LicenseFacts, Licensed, Snapshot, Sources};
+use tollgate::policy::{CedarLicense, Licensed, Snapshot, Sources};
 
 use crate::gate::{keyring, policies, signed};
 use crate::samples;
@@ -20,15 +21,7 @@ fn verified(claims: &Claims) -> VerifiedLicense {
 }
 
 fn cedar(snapshot: &Snapshot, license: &VerifiedLicense) -> CedarLicense {
-    let claims = &license.claims;
-    let facts = LicenseFacts {
-        digest: license.digest,
-        id: &claims.jti,
-        issuer: &claims.iss,
-        assignee: &claims.sub,
-        terms: &claims.terms,
-    };
-    snapshot.license(facts).unwrap()
+    snapshot.license(license_facts(license)).unwrap()
 }
 
 /// Asks, and tells whether the answer was remembered. It is the fresh one in any case.
@@ -41,8 +34,10 @@ fn ask(snapshot: &Snapshot, claims: &Claims, request: &CheckRequest) -> bool {
     remembered
 }
 
+type ChangeOf<T> = fn(&mut T);
+
 /// Moves a field of the request on: never back to what it was, and never to another field's.
-const OF_REQUEST: [(&str, fn(&mut CheckRequest)); 18] = [
+const OF_REQUEST: [(&str, ChangeOf<CheckRequest>); 18] = [
     ("subject.id", |request| request.subject.id.push('1')),
     ("subject.organization", |request| request.subject.organization.push('1')),
     ("subject.roles", |request| request.subject.roles.push("1".to_owned())),
@@ -63,7 +58,7 @@ const OF_REQUEST: [(&str, fn(&mut CheckRequest)); 18] = [
     ("the type in context", |request| drop(request.context.insert("c".to_owned(), json!(1)))),
 ];
 
-const OF_LICENSE: [(&str, fn(&mut Claims)); 22] = [
+const OF_LICENSE: [(&str, ChangeOf<Claims>); 22] = [
     ("sub", |claims| claims.sub.push('1')),
     ("jti", |claims| claims.jti.push('1')),
     ("iat", |claims| claims.iat = Timestamp::from_second(1).unwrap()),
@@ -81,7 +76,7 @@ const OF_LICENSE: [(&str, fn(&mut Claims)); 22] = [
     ("regions", |claims| claims.terms.regions.get_or_insert_default().extend(["1".to_owned()])),
     ("environments", |claims| claims.terms.environments.get_or_insert_default().extend(["1".to_owned()])),
     ("prohibitions", |claims| {
-        change(claims, "prohibitions", json!(["redistribute", "combine", "reidentify"]))
+        change(claims, "prohibitions", json!(["redistribute", "combine", "reidentify"]));
     }),
     ("anonymization", |claims| change(claims, "anonymization", json!({ "k_anonymity": 99 }))),
     ("legal_basis", |claims| change(claims, "legal_basis", json!("1"))),

@@ -31,7 +31,7 @@ const LIMITS: [(&str, Limit); 18] = [
     ("a prohibition", |claims, n| claims.terms.prohibitions.extend([samples::PROHIBITIONS[n % 4]])),
     ("a standard", |claims, n| stricter(&mut claims.terms, n)),
     ("a duty", |claims, n| {
-        claims.terms.duties = vec![obligation(samples::DUTIES[n % 2]), obligation("other")]
+        claims.terms.duties = vec![obligation(samples::DUTIES[n % 2]), obligation("other")];
     }),
     ("quotas", |claims, _| with_quotas(&mut claims.terms)),
     ("a holder", |claims, n| bind(claims, samples::HOLDERS[n % 2])),

@@ -53,7 +53,7 @@ fn in_force_from_the_beginning_to_before_the_end() {
         };
         let decision =
             gate.decide(&signed(&claims), &samples::request(), Timestamp::from_nanosecond(now).unwrap());
-        prop_assert_eq!(codes(&decision), expected.clone());
+        prop_assert_eq!(&codes(&decision), &expected);
         let count = &seen[match expected.first() {
             None => 0,
             Some(Code::Expired) => 1,

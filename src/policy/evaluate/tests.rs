@@ -211,13 +211,13 @@ fn assert_same(snapshot: &Snapshot, answer: &Answer, full: &Response) -> Result<
         reasons.map(|reason| reason.policy_id.clone()).collect()
     };
     prop_assert_eq!(answer.reasons.is_empty(), permitted && errors.is_empty(), "decision");
-    prop_assert_eq!(coded(&|code| code == Code::PolicyError), errors.clone(), "errors");
+    prop_assert_eq!(&coded(&|code| code == Code::PolicyError), &errors, "errors");
     let forbidding = if permitted { BTreeSet::new() } else { satisfied.clone() };
-    prop_assert_eq!(coded(&|code| code == Code::PolicyForbids), forbidding.clone(), "reasons");
+    prop_assert_eq!(&coded(&|code| code == Code::PolicyForbids), &forbidding, "reasons");
     let silent = !permitted && forbidding.is_empty() && errors.is_empty();
     prop_assert_eq!(coded(&|code| code == Code::NoPolicyPermits).len(), usize::from(silent), "no permit");
     if answer.reasons.is_empty() {
-        prop_assert_eq!(answer.granting.iter().cloned().collect::<BTreeSet<_>>(), satisfied.clone());
+        prop_assert_eq!(&answer.granting.iter().cloned().collect::<BTreeSet<_>>(), &satisfied);
         let obliging = snapshot.rules.values().filter(|rule| rule.obligation.is_some());
         let obliging: BTreeSet<_> =
             obliging.map(|rule| rule.id()).filter(|id| satisfied.contains(id)).collect();
@@ -260,4 +260,26 @@ fn the_index_answers_as_all_policies_and_all_entities_do() {
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     assert!(allowed.get() > 60 && denied.get() > 60, "{} allowed, {} denied", allowed.get(), denied.get());
+}
+
+#[test]
+fn an_entity_that_is_not_listed_is_refused_however_often_the_same_was_asked_of_another() {
+    let mut sources = Sources::built_in();
+    sources.schema.content =
+        sources.schema.content.replace("entity Project;", r#"entity Project enum ["p1", "p2"];"#);
+    let snapshot = Snapshot::compile(&sources, 0).unwrap();
+    let terms = terms();
+    let facts = LicenseFacts { digest: [0; 32], id: "l", issuer: "i", assignee: "acme", terms: &terms };
+    let cedar = snapshot.license(facts).unwrap();
+    let license = Licensed { license: &cedar, assignee: "acme", terms: &terms };
+    let invalid = |project: &str| {
+        let mut request = CheckRequest { project: project.to_owned(), ..CheckRequest::default() };
+        request.subject.id = "ana".to_owned();
+        request.action = "read".to_owned();
+        request.resource.id = "sales".to_owned();
+        let answer = snapshot.evaluate(license, &request);
+        answer.reasons.iter().any(|reason| reason.code == Code::ContextInvalid)
+    };
+    let found = ["p1", "p2", "p3", "p1", "p3"].map(invalid);
+    assert_eq!(found, [false, false, true, false, true]);
 }
