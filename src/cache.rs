@@ -28,6 +28,11 @@ where
         Self { entries: moka::sync::Cache::builder().max_capacity(capacity).weigher(weigher).build() }
     }
 
+    /// Whether it remembers nothing, for it has no capacity.
+    pub fn is_off(&self) -> bool {
+        self.entries.policy().max_capacity() == Some(0)
+    }
+
     /// What is remembered under `key`.
     pub fn get(&self, key: &K) -> Option<Arc<V>> {
         self.entries.get(key)

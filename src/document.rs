@@ -5,17 +5,19 @@
 //! where the type that is read denies them. Reads no files and knows no configuration.
 
 mod check;
+pub mod printable;
+mod problem;
 mod schema;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub use problem::{Problem, Problems};
 pub use schema::Schema;
 
 /// A document: its value, and where each part of it was written.
@@ -32,92 +34,6 @@ pub struct Document {
 struct Place {
     origin: Arc<str>,
     line: Option<u32>,
-}
-
-/// One thing that is wrong in a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The file, variable or flag that says it.
-    pub origin: String,
-    /// The line in it, from 1.
-    pub line: Option<u32>,
-    /// The key, such as `listeners.decisions.tcp` or `duties[0].id`; empty for the whole.
-    pub key: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-}
-
-impl Problem {
-    /// A problem with the whole of `origin`.
-    pub fn new(origin: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { origin: origin.into(), line: None, key: String::new(), message: message.into() }
-    }
-
-    /// The same, at a line.
-    #[must_use]
-    pub fn at_line(mut self, line: u32) -> Self {
-        self.line = Some(line);
-        self
-    }
-
-    /// The same, under a key.
-    #[must_use]
-    pub fn under(mut self, key: impl Into<String>) -> Self {
-        self.key = key.into();
-        self
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.origin)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// Everything that is wrong in a document: at least one thing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}
-
-impl From<Vec<Problem>> for Problems {
-    fn from(problems: Vec<Problem>) -> Self {
-        Self(problems)
-    }
-}
-
-impl IntoIterator for Problems {
-    type Item = Problem;
-    type IntoIter = std::vec::IntoIter<Problem>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
-        Self(vec![problem])
-    }
 }
 
 impl Document {

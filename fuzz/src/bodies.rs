@@ -256,7 +256,10 @@ fn accepted<T>(text: &str, read: Result<T, Problems>) -> Option<T> {
         let line = problem.line.map_or(1, |line| line as usize);
         assert!((1..=lines).contains(&line), "beyond the text: {problem:?}");
         let shown = problem.to_string();
-        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "not fit for a terminal: {shown:?}");
+        assert!(
+            !shown.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')),
+            "not fit for a terminal: {shown:?}"
+        );
     }
     None
 }

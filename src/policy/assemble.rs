@@ -98,6 +98,42 @@ impl Value {
     }
 }
 
+/// Questions about the value by itself; `None` where it is not of the kind that is asked about.
+impl Value {
+    /// The member of a record.
+    pub fn member(&self, name: &str) -> Option<Self> {
+        match &self.0.value {
+            ast::ValueKind::Record(members) => members.get(name).cloned().map(Self),
+            _ => None,
+        }
+    }
+
+    /// Whether a record has a member.
+    pub fn has(&self, name: &str) -> Option<bool> {
+        match &self.0.value {
+            ast::ValueKind::Record(members) => Some(members.contains_key(name)),
+            _ => None,
+        }
+    }
+
+    /// Whether a set has a text.
+    pub fn contains(&self, text: &str) -> Option<bool> {
+        Some(self.items()?.authoritative.contains(&ast::Value::from(text)))
+    }
+
+    /// Whether a set has nothing.
+    pub fn is_empty(&self) -> Option<bool> {
+        Some(self.items()?.authoritative.is_empty())
+    }
+
+    fn items(&self) -> Option<&ast::Set> {
+        match &self.0.value {
+            ast::ValueKind::Set(items) => Some(items),
+            _ => None,
+        }
+    }
+}
+
 /// A context of these values.
 pub fn context(values: impl Iterator<Item = (&'static str, Value)>) -> Context {
     let members: BTreeMap<_, _> = values.map(|(name, value)| (name.into(), value.0)).collect();

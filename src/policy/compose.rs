@@ -19,6 +19,15 @@ pub enum ComposeError {
     /// Cedar did not accept the composed policy.
     #[error("the composed policy is not accepted: {0}")]
     FromJson(Box<cedar_policy::PolicyFromJsonError>),
+    /// Nor a set of it.
+    #[error(transparent)]
+    Set(Box<cedar_policy::PolicySetError>),
+}
+
+impl From<cedar_policy::PolicySetError> for ComposeError {
+    fn from(error: cedar_policy::PolicySetError) -> Self {
+        Self::Set(Box::new(error))
+    }
 }
 
 /// Whether the policy looks at every request, whoever asks for whatever.
@@ -33,20 +42,28 @@ pub fn is_term(policy: &Policy) -> bool {
     policy.effect() == Effect::Forbid && looks_at_everything(policy)
 }
 
-/// One permit that holds when none of `terms` objects.
+/// The condition that holds when none of `terms` objects.
 ///
 /// # Errors
-/// When Cedar cannot turn a policy into JSON or back, which its validation should exclude.
-pub fn conjunction<'a>(terms: impl Iterator<Item = &'a Policy>) -> Result<Policy, ComposeError> {
+/// When Cedar cannot turn a policy into JSON, which its validation should exclude.
+pub fn conjunction<'a>(terms: impl Iterator<Item = &'a Policy>) -> Result<Value, ComposeError> {
     let mut holds = Vec::new();
     for term in terms {
         let form =
             term.to_json().map_err(|error| ComposeError::ToJson(term.id().clone(), Box::new(error)))?;
         holds.push(not(objection(form)));
     }
+    Ok(all(holds))
+}
+
+/// One permit under a condition.
+///
+/// # Errors
+/// When Cedar does not accept the condition.
+pub fn permit(condition: Value) -> Result<Policy, ComposeError> {
     let any = || json!({ "op": "All" });
-    // The macro copies what it is given; the conditions may be large.
-    let condition = node([("kind", json!("when")), ("body", all(holds))]);
+    // The macro copies what it is given; the condition may be large.
+    let condition = node([("kind", json!("when")), ("body", condition)]);
     let form = node([
         ("effect", json!("permit")),
         ("principal", any()),
@@ -58,6 +75,64 @@ pub fn conjunction<'a>(terms: impl Iterator<Item = &'a Policy>) -> Result<Policy
         .map_err(|error| ComposeError::FromJson(Box::new(error)))
 }
 
+/// The same condition where some truths are `known`: it holds, fails and errs exactly as before. What
+/// could err stays, unless Cedar would not have come to it.
+pub fn fold(expression: Value, known: &impl Fn(&Value) -> Option<bool>) -> Value {
+    if let Some(truth) = known(&expression) {
+        return literal(truth);
+    }
+    let Some((operator, mut operands)) = taken_apart(&expression) else { return expression };
+    let mut operand = |name: &str| operands.get_mut(name).map(Value::take).unwrap_or_default();
+    match operator.as_str() {
+        "!" => match fold(operand("arg"), known) {
+            folded if truth(&folded).is_some() => literal(truth(&folded) == Some(false)),
+            folded => not(folded),
+        },
+        "&&" | "||" => {
+            let decisive = operator == "||";
+            let left = fold(operand("left"), known);
+            match truth(&left) {
+                Some(truth) if truth == decisive => left,
+                Some(_) => fold(operand("right"), known),
+                None => {
+                    let right = fold(operand("right"), known);
+                    if truth(&right) == Some(!decisive) {
+                        return left;
+                    }
+                    node([(&operator, node([("left", left), ("right", right)]))])
+                }
+            }
+        }
+        "if-then-else" => {
+            let condition = fold(operand("if"), known);
+            match truth(&condition) {
+                Some(true) => fold(operand("then"), known),
+                Some(false) => fold(operand("else"), known),
+                None => {
+                    let (then, other) = (fold(operand("then"), known), fold(operand("else"), known));
+                    node([(&operator, node([("if", condition), ("then", then), ("else", other)]))])
+                }
+            }
+        }
+        _ => expression,
+    }
+}
+
+/// The operator of a node, and its operands.
+fn taken_apart(expression: &Value) -> Option<(String, Value)> {
+    let mut members = expression.as_object()?.iter();
+    let (operator, operands) = members.next()?;
+    Some((operator.clone(), operands.clone()))
+}
+
+fn literal(truth: bool) -> Value {
+    json!({ "Value": truth })
+}
+
+fn truth(expression: &Value) -> Option<bool> {
+    expression.get("Value")?.as_bool()
+}
+
 /// All of the expressions, evaluated in order up to the first that does not hold. Joined as a
 /// balanced tree: Cedar evaluates by recursion, and its depth is bounded.
 fn all(mut expressions: Vec<Value>) -> Value {
@@ -66,7 +141,7 @@ fn all(mut expressions: Vec<Value>) -> Value {
         let operands = node([("left", all(expressions)), ("right", all(right))]);
         return node([("&&", operands)]);
     }
-    expressions.pop().unwrap_or_else(|| json!({ "Value": true }))
+    expressions.pop().unwrap_or_else(|| literal(true))
 }
 
 /// The condition under which a `forbid` objects, in the order in which Cedar evaluates it.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use cedar_policy::{
     Context, ContextCreationError, Entities, Entity, EntityAttrEvaluationError, EntityId, EntityTypeName,
     EntityUid, EvalResult, ExpressionConstructionError, ParseErrors, RestrictedExpression, Schema,
@@ -14,6 +15,7 @@ use cedar_policy::{
 
 use super::assemble::{Shared, Value};
 use super::load::Text;
+use super::residual::Residual;
 use crate::document::{Problem, Problems};
 use crate::domain::terms::{Anonymization, Terms};
 use crate::domain::{Action, DatasetPath};
@@ -304,6 +306,8 @@ pub struct CedarLicense {
     pub record: Value,
     /// Tells this license from every other, for remembered answers.
     pub digest: [u8; 32],
+    /// What the policies in force leave to ask of it.
+    pub(super) residual: Arc<ArcSwapOption<Residual>>,
 }
 
 /// What a license is built from.
@@ -352,7 +356,7 @@ pub fn license(facts: LicenseFacts<'_>, types: &Types) -> Result<CedarLicense, E
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let members = required.into_iter().chain(optional).map(|(name, value)| (name.to_owned(), value));
     let record = Value::record(&Context::from_pairs(members)?).ok_or(EntityError::Unknown)?;
-    Ok(CedarLicense { record, digest: facts.digest })
+    Ok(CedarLicense { record, digest: facts.digest, residual: Arc::default() })
 }
 
 fn standard(least: &Anonymization) -> Result<RestrictedExpression, EntityError> {

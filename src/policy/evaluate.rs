@@ -84,7 +84,7 @@ impl Snapshot {
         };
         let authorizer = Authorizer::new();
         let is_authorized = |set: &PolicySet| authorizer.is_authorized(&asked.request, set, &asked.entities);
-        let composed = is_authorized(&self.composed);
+        let composed = is_authorized(&self.composed.of(&license.license.record, &license.license.residual));
         let terms_hold = composed.decision() == cedar_policy::Decision::Allow
             && composed.diagnostics().errors().next().is_none();
         let mut verdict = Verdict::default();

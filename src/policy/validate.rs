@@ -35,40 +35,41 @@ impl Rule {
     }
 }
 
-/// The schema: Tollgate's and the operator's attributes, together.
+/// What schemas declare.
+#[derive(Debug)]
+pub struct Declared {
+    /// Tollgate's schema and the operator's attributes, together.
+    pub schema: Schema,
+    /// Whether there are types whose entities are listed one by one (`entity Project enum [...]`).
+    pub enumerates: bool,
+}
+
+/// The schema.
 ///
 /// # Errors
 /// A located problem for what Cedar does not accept.
-pub fn schema(sources: &Sources) -> Result<Schema, Problems> {
-    Schema::from_schema_fragments(fragments(sources)?)
-        .map_err(|error| located(&sources.schema, "", &error).into())
-}
-
-/// Whether the schema has types whose entities are listed one by one (`entity Project enum [...]`).
-///
-/// # Errors
-/// As [`schema`].
-pub fn enumerates(sources: &Sources) -> Result<bool, Problems> {
-    let has_enumeration = |fragment: SchemaFragment| {
-        let form = fragment.to_json_value().map_err(|error| located(&sources.schema, "", &error))?;
-        let types = form.as_object().into_iter().flat_map(|namespaces| namespaces.values());
-        let types = types.filter_map(|namespace| namespace.get("entityTypes")?.as_object());
-        Ok(types.flat_map(|types| types.values()).any(|kind| kind.get("enum").is_some()))
-    };
-    let found =
-        fragments(sources)?.into_iter().map(has_enumeration).collect::<Result<Vec<bool>, Problem>>()?;
-    Ok(found.contains(&true))
-}
-
-fn fragments(sources: &Sources) -> Result<[SchemaFragment; 2], Problems> {
-    let parse = |text: &Text| {
+pub fn schema(sources: &Sources) -> Result<Declared, Problems> {
+    let mut fragments = Vec::new();
+    let mut enumerates = false;
+    for text in [&sources.schema, &sources.attributes] {
         if let Some(problem) = depth::exceeded(text, Language::Schema) {
-            return Err(problem);
+            return Err(problem.into());
         }
         let parsed = SchemaFragment::from_cedarschema_str(&text.content);
-        parsed.map(|(fragment, _)| fragment).map_err(|error| located(text, "", &error))
-    };
-    Ok([parse(&sources.schema)?, parse(&sources.attributes)?])
+        let (fragment, _) = parsed.map_err(|error| located(text, "", &error))?;
+        let form = fragment.clone().to_json_value().map_err(|error| located(text, "", &error))?;
+        enumerates |= lists_entities(&form);
+        fragments.push(fragment);
+    }
+    let schema = Schema::from_schema_fragments(fragments);
+    let schema = schema.map_err(|error| located(&sources.schema, "", &error))?;
+    Ok(Declared { schema, enumerates })
+}
+
+fn lists_entities(fragment: &Value) -> bool {
+    let namespaces = fragment.as_object().into_iter().flat_map(|namespaces| namespaces.values());
+    let types = namespaces.filter_map(|namespace| namespace.get("entityTypes")?.as_object());
+    types.flat_map(|types| types.values()).any(|kind| kind.get("enum").is_some())
 }
 
 /// Parses and validates every policy.
@@ -266,17 +267,16 @@ mod tests {
         let mut sources = Sources::built_in();
         let content = format!("forbid (principal, action, resource) when {{ {condition} }};");
         sources.policies.push(Text { origin: "house.cedar".to_owned(), content });
-        let schema = schema(&sources).unwrap();
-        rules(&sources, &schema).err().map(|problems| problems.to_string())
+        rules(&sources, &schema(&sources).unwrap().schema).err().map(|problems| problems.to_string())
     }
 
     #[test]
     fn notices_types_whose_entities_are_listed() {
         let mut sources = Sources::built_in();
-        assert!(!enumerates(&sources).unwrap());
+        assert!(!schema(&sources).unwrap().enumerates);
         sources.schema.content =
             sources.schema.content.replace("entity Project;", r#"entity Project enum ["p1"];"#);
-        assert!(enumerates(&sources).unwrap());
+        assert!(schema(&sources).unwrap().enumerates);
     }
 
     #[test]

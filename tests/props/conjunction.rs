@@ -3,7 +3,7 @@
 use cedar_policy::{Authorizer, Context, Decision, Entities, Policy, PolicyId, PolicySet, Request};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate::policy::compose;
 
 /// A condition that is true or false, or errs: by overflow, or by an attribute that is not there.
@@ -63,9 +63,16 @@ fn ask(policy: &Policy, request: &Request) -> (bool, bool) {
     (allowed && !erred, spoke || erred)
 }
 
+/// Whether the policy is satisfied, and whether it erred.
+fn outcome(policy: &Policy, request: &Request) -> (bool, bool) {
+    let set = PolicySet::from_policies([policy.clone()]).unwrap();
+    let response = Authorizer::new().is_authorized(request, &set, &Entities::empty());
+    (response.diagnostics().reason().next().is_some(), response.diagnostics().errors().next().is_some())
+}
+
 fn allows(terms: &[Policy], request: &Request) -> bool {
-    let conjunction = compose::conjunction(terms.iter()).unwrap();
-    ask(&conjunction, request).0
+    let condition = compose::conjunction(terms.iter()).unwrap();
+    ask(&compose::permit(condition).unwrap(), request).0
 }
 
 proptest! {
@@ -92,6 +99,23 @@ proptest! {
     }
 
     #[test]
+    fn what_is_known_changes_no_outcome(condition in condition(), n in select(vec![0, 1, 7]), knows in any::<[bool; 3]>()) {
+        let request = request(n);
+        let policy = parsed(&format!("permit (principal, action, resource) when {{ {condition} }};"));
+        let body = policy.to_json().unwrap()["conditions"][0]["body"].take();
+        let truths = [("yes", true), ("no", false), ("missing", false)];
+        // Each by itself may be known, or not.
+        let known = |expression: &Value| {
+            let read = expression.pointer("/./attr").or(expression.pointer("/has/attr"))?.as_str()?;
+            let position = truths.iter().position(|(name, _)| *name == read)?;
+            let errs = read == "missing" && expression.get("has").is_none();
+            (knows[position] && !errs).then_some(truths[position].1)
+        };
+        let folded = compose::permit(compose::fold(body, &known)).unwrap();
+        prop_assert_eq!(outcome(&folded, &request), outcome(&policy, &request), "{} from {}", folded, policy);
+    }
+
+    #[test]
     fn one_term_decides_as_it_does_alone(term in term(), n in select(vec![0, 1, 7])) {
         let (request, term) = (request(n), parsed(&term));
         prop_assert_eq!(allows(std::slice::from_ref(&term), &request), !ask(&term, &request).1);
@@ -111,7 +135,7 @@ fn five_thousand_terms_are_asked_without_going_deep() {
         Policy::from_json(None, form).unwrap()
     };
     let terms: Vec<Policy> = (0..5_000).map(term).collect();
-    let conjunction = compose::conjunction(terms.iter()).unwrap();
+    let conjunction = compose::permit(compose::conjunction(terms.iter()).unwrap()).unwrap();
     for (n, allowed) in [(-1, true), (0, false), (2_500, false), (4_999, false), (5_000, true)] {
         let conjunction = conjunction.clone();
         // What a thread of the server has.
