@@ -1,6 +1,6 @@
-//! What is left of the conjunction of all terms once the license is known: a term that a license does
-//! not have is decided when the license is first asked about, not on every request.
+//! What is left of the conjunction of all terms once the license is known.
 //!
+//! A term that a license does not have is decided when the license is first asked about, not on every request.
 //! Decides only tests of the license by itself, and only those that cannot err: whether it has a
 //! member, whether a list of it has a text or is empty. Refuses to touch anything else of a policy.
 
