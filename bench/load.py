@@ -14,6 +14,8 @@ from statistics import median
 import messages
 
 CLIENTS, STREAMS = 16, 32
+COUNTED = 20_000
+"""Requests over which the server's CPU time is counted."""
 
 
 @dataclass
@@ -21,12 +23,13 @@ class Target:
     """One request to one server, and what was measured of it."""
 
     name: str
-    port: int
+    server: object
     method: str
     body: Path
     decisions: int = 1
     rates: list = field(default_factory=list)
     p99s: list = field(default_factory=list)
+    cpus: list = field(default_factory=list)
     answered: int = 0
 
     @property
@@ -39,16 +42,22 @@ class Target:
         """Milliseconds: the median of the rounds."""
         return median(self.p99s)
 
+    @property
+    def cpu(self):
+        """Microseconds of the server's CPU time, user and system, per decision: the median of the rounds. What else
+        the machine does matters less to it than to throughput."""
+        return median(self.cpus) / self.decisions
+
 
 def require_h2load():
     if shutil.which("h2load") is None:
         raise SystemExit("`h2load` is missing; on Debian: apt-get install nghttp2-client")
 
 
-def target(folder, name, port, method, message, decisions=1):
+def target(folder, name, server, method, message, decisions=1):
     body = folder / f"{name}.grpc"
     body.write_bytes(messages.frame(message))
-    return Target(name, port, method, body, decisions)
+    return Target(name, server, method, body, decisions)
 
 
 def measure(targets, rounds, seconds):
@@ -56,23 +65,36 @@ def measure(targets, rounds, seconds):
     for number in range(rounds):
         for each in targets:
             print(f"\r\033[Kround {number + 1} of {rounds}: {each.name}", end="", flush=True)
-            run(each, seconds)
+            time_through(each, seconds)
+            count_cpu(each)
     print("\r\033[K", end="")
 
 
-def run(each, seconds):
+def time_through(each, seconds):
     log = each.body.with_suffix(".log")
     log.unlink(missing_ok=True)
-    command = ["h2load", "-t1", f"-c{CLIENTS}", f"-m{STREAMS}", f"-D{seconds}", "--warm-up-time=1"]
-    command += [f"--log-file={log}", "-d", str(each.body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
-    command += [f"http://127.0.0.1:{each.port}/{each.method}"]
+    answered = run(each, f"-D{seconds}", "--warm-up-time=1", f"--log-file={log}")
+    each.rates.append(answered / seconds)
+    each.p99s.append(p99(log))
+
+
+def count_cpu(each):
+    before = each.server.cpu_seconds()
+    answered = run(each, f"-n{max(COUNTED // each.decisions, 1)}")
+    each.cpus.append((each.server.cpu_seconds() - before) / answered * 1e6)
+
+
+def run(each, *options):
+    """Loads the server, and tells how many requests it answered."""
+    command = ["h2load", "-t1", f"-c{CLIENTS}", f"-m{STREAMS}", *options, "-d", str(each.body)]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += [f"http://127.0.0.1:{each.server.port}/{each.method}"]
     done = subprocess.run(command, capture_output=True, text=True)
     told = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     if told is None or int(told[1]) == 0 or int(told[2]) + int(told[3]) > 0:
         raise SystemExit(f"h2load on {each.name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     each.answered += int(told[1])
-    each.rates.append(int(told[1]) / seconds)
-    each.p99s.append(p99(log))
+    return int(told[1])
 
 
 def p99(log):
