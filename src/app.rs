@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::audit::{AuditError, Writer};
+use crate::audit::Writer;
 use crate::config::{self, Config};
 use crate::decision::Pdp;
 use crate::document::{Problem, Problems};
@@ -47,12 +47,9 @@ pub struct App {
 /// Why a gate did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Keys, policies or catalog are wrong.
+    /// Keys, policies, catalog or decision log are wrong.
     #[error(transparent)]
     Files(#[from] Problems),
-    /// The decision log cannot be opened.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -72,8 +69,7 @@ impl App {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let (telemetry, instruments) = telemetry::start(&config.telemetry, &config.gate.name)?;
         let readiness = Readiness::new(&["keys", "policies", "decision log"]);
-        let (keyring, policies) = open_files(config)?;
-        let audit = Writer::open(&config.audit)?;
+        let (keyring, policies, audit) = open_files(config)?;
         let pdp = Pdp::new(config, keyring.clone(), policies.clone(), audit.clone(), instruments.clone());
         let pdp = Arc::new(pdp);
         let reloads = background::Reloads {
@@ -127,12 +123,14 @@ impl App {
     }
 }
 
-/// Opens keys and policies; says what is wrong with either.
-fn open_files(config: &Config) -> Result<(Arc<Keyring>, Arc<Policies>), Problems> {
-    match (Keyring::open(&config.licenses.keys), Policies::open(&config.policies)) {
-        (Ok(keyring), Ok(policies)) => Ok((Arc::new(keyring), Arc::new(policies))),
-        (keyring, policies) => {
-            let wrong = keyring.err().into_iter().chain(policies.err());
+/// Opens keys, policies and the decision log; says what is wrong with any of them.
+fn open_files(config: &Config) -> Result<(Arc<Keyring>, Arc<Policies>, Writer), Problems> {
+    let audit =
+        Writer::open(&config.audit).map_err(|error| Problems::from(Problem::new("audit", error.to_string())));
+    match (Keyring::open(&config.licenses.keys), Policies::open(&config.policies), audit) {
+        (Ok(keyring), Ok(policies), Ok(audit)) => Ok((Arc::new(keyring), Arc::new(policies), audit)),
+        (keyring, policies, audit) => {
+            let wrong = keyring.err().into_iter().chain(policies.err()).chain(audit.err());
             Err(Problems::from(wrong.flatten().collect::<Vec<Problem>>()))
         }
     }

@@ -2,6 +2,7 @@
 //! running gate, or the same modules that a gate is made of.
 
 mod check;
+mod connection;
 mod inspect;
 mod issue;
 mod keygen;
@@ -9,6 +10,7 @@ mod output;
 mod policy;
 mod quickstart;
 mod serve;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,17 +31,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// See it work: keys, licenses, a gate and real checks, in a fresh folder
+    // The words of each verb stand at its arguments: a comment here would hide them.
     Quickstart(quickstart::Args),
-    /// Run a gate
     Serve(serve::Args),
-    /// Make a signing key and its public key set
     Keygen(keygen::Args),
-    /// Sign a license
     Issue(issue::Args),
-    /// Decode, verify and explain a license
     Inspect(inspect::Args),
-    /// Ask a running gate
     Check(Box<check::Args>),
     /// Work on policies
     #[command(subcommand)]
@@ -84,7 +81,6 @@ impl From<StartError> for CliError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Files(problems) => Self::Configuration(problems),
-            StartError::Audit(error) => Self::Configuration(Problem::new("audit", error.to_string()).into()),
             StartError::Listen(ListenError::Tls(error)) => {
                 Self::Configuration(Problem::new("listeners", error.to_string()).into())
             }

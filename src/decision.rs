@@ -97,7 +97,8 @@ impl Pdp {
     /// The steps. All that can run do, so a denial names everything that is wrong.
     fn decide(&self, request: &CheckRequest, now: Timestamp) -> (Decision, Option<Arc<Known>>) {
         let policies = self.policies.current();
-        let mut reasons = Vec::new();
+        let mut reasons = validity::check_lists(request);
+        let can_be_asked = reasons.is_empty();
         let mut answer = Arc::default();
         let license = self.resolve_license(request, &policies).map_err(|reason| reasons.push(reason)).ok();
         if let Some(license) = &license {
@@ -106,8 +107,10 @@ impl Pdp {
             reasons.extend(validity::check_audience(claims, &self.audiences));
             reasons.extend(validity::check_terms_without_state(claims));
             reasons.extend(holder::check_holder(claims, &request.holder));
-            answer = self.ask_policies(&policies, license, request);
-            reasons.extend(answer.reasons.iter().cloned());
+            if can_be_asked {
+                answer = self.ask_policies(&policies, license, request);
+                reasons.extend(answer.reasons.iter().cloned());
+            }
         }
         reasons.extend(validity::check_request(request));
         let obligations = obligations::collect(license.as_deref(), &answer);

@@ -176,7 +176,10 @@ impl Keyring {
 
 fn read(folder: &Path) -> Result<Keys, Problems> {
     let mut files = BTreeMap::new();
-    let entries = std::fs::read_dir(steady_root(folder)).map_err(|error| failed(folder, &error))?;
+    let entries = std::fs::read_dir(steady_root(folder)).map_err(|error| {
+        let remedy = "`licenses.keys` is a folder of key sets; `tollgate keygen` makes one";
+        failed(folder, &format!("the folder cannot be read: {error}; {remedy}"))
+    })?;
     for entry in entries {
         let path = entry.map_err(|error| failed(folder, &error))?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));

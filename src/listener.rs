@@ -29,8 +29,6 @@ use unix::Socket;
 
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes under way at once; more wait to be accepted.
-const HANDSHAKES: usize = 512;
 /// How long nothing is accepted after an accept failed for want of something, such as descriptors.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -132,9 +130,7 @@ impl Listener {
                         return connection;
                     }
                 }
-                (incoming, slot) = next(self.tcp.as_ref(), self.unix.as_ref(), &self.slots),
-                    if self.handshakes.len() < HANDSHAKES =>
-                {
+                (incoming, slot) = next(self.tcp.as_ref(), self.unix.as_ref(), &self.slots) => {
                     match (incoming, &self.tls) {
                         (Incoming::Unix(stream), _) => return Connection::unix(stream, slot),
                         (Incoming::Tcp(stream), None) => return Connection::tcp(stream, slot),

@@ -4,6 +4,7 @@
 //! those below it know Cedar.
 
 pub mod assemble;
+pub mod catalog;
 pub mod compose;
 mod depth;
 pub mod entities;
@@ -52,9 +53,9 @@ pub struct Snapshot {
     rules: HashMap<PolicyId, validate::Rule>,
     actions: HashMap<Action, Arc<entities::Node>>,
     shapes: shape::Shapes,
-    purposes: entities::Nodes,
-    regions: entities::Nodes,
-    catalog: entities::Nodes,
+    purposes: catalog::Nodes,
+    regions: catalog::Nodes,
+    catalog: catalog::Nodes,
     /// Answers to questions asked before. They die with the snapshot.
     answers: Cache<[u8; 32], Answer>,
 }
@@ -81,7 +82,7 @@ impl Snapshot {
         let internal =
             |error: &dyn std::fmt::Display| Problems::from(Problem::new("policies", error.to_string()));
         let types = entities::Types::new().map_err(|error| internal(&error))?;
-        let validate::Declared { schema, enumerates } = validate::schema(sources)?;
+        let schema = validate::schema(sources)?;
         let rules = validate::rules(sources, &schema)?;
         let terms: Vec<_> = rules.iter().map(|rule| &rule.policy).filter(|p| compose::is_term(p)).collect();
         let composed = compose::conjunction(terms.iter().copied())
@@ -89,7 +90,7 @@ impl Snapshot {
             .map_err(|error| internal(&error))?;
         let (always, others): (Vec<_>, Vec<_>) =
             rules.iter().filter(|rule| !compose::is_term(&rule.policy)).partition(|rule| grants_always(rule));
-        let regions = entities::taxonomy(&sources.regions, "Tollgate::Region", &schema)?;
+        let regions = catalog::taxonomy(&sources.regions, "Tollgate::Region", &schema)?;
         let index = index::Index::build(others.iter().map(|rule| &rule.policy));
         let set = |policies: Vec<cedar_policy::Policy>| {
             PolicySet::from_policies(policies).map_err(|error| internal(&error))
@@ -101,12 +102,12 @@ impl Snapshot {
             always_granting: always.iter().map(|rule| rule.policy.id().clone()).collect(),
             index: index.map_err(|error| internal(&error))?,
             actions: actions(&schema, &types).map_err(|error| internal(&error))?,
-            purposes: entities::taxonomy(&sources.purposes, "Tollgate::Purpose", &schema)?,
-            catalog: entities::catalog(&sources.catalog, &types, &schema, &regions)?,
+            purposes: catalog::taxonomy(&sources.purposes, "Tollgate::Purpose", &schema)?,
+            catalog: catalog::catalog(&sources.catalog, &types, &schema, &regions)?,
             regions,
             rules: rules.into_iter().map(|rule| (rule.policy.id().clone(), rule)).collect(),
             answers: Cache::bounded(answer_cache, weigh),
-            shapes: shape::Shapes::new(!enumerates),
+            shapes: shape::Shapes::new(sources.has_built_in_schema()),
             types,
             schema,
         })

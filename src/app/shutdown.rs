@@ -2,6 +2,8 @@
 //!
 //! Refuses to wait without end: what has not finished within the grace is cut.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -19,6 +21,12 @@ pub enum StopError {
     /// Records could not be written out.
     #[error("records could not be written out: {0}")]
     Audit(#[from] crate::audit::AuditError),
+    /// It was told to stop a second time.
+    #[error("cut short by a second signal; requests and records may be lost")]
+    Cut,
+    /// Whoever reads the decision log did not take them in time.
+    #[error("{0} records were not written out within the grace; whoever reads the decision log does not")]
+    Unread(u64),
 }
 
 /// Resolves when the value turns true, or when nobody can turn it any more.
@@ -27,7 +35,7 @@ pub(super) async fn turned(mut closing: watch::Receiver<bool>) {
 }
 
 impl App {
-    /// Runs until SIGTERM or SIGINT, then stops in order.
+    /// Runs until SIGTERM or SIGINT, then stops in order; a second signal cuts that short.
     ///
     /// # Errors
     /// When signals cannot be waited for, or as [`App::shutdown`].
@@ -38,11 +46,16 @@ impl App {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        self.shutdown().await
+        tokio::select! {
+            stopped = self.shutdown() => stopped,
+            _ = terminate.recv() => Err(StopError::Cut),
+            _ = interrupt.recv() => Err(StopError::Cut),
+        }
     }
 
     /// Stops in order: health says NOT_SERVING; after the notice listeners close; requests in
-    /// flight are answered within the grace; records are written out; telemetry is sent.
+    /// flight are answered within the grace; records are written out within as much again; telemetry
+    /// is sent.
     ///
     /// # Errors
     /// When the server failed or records could not be written out.
@@ -60,9 +73,12 @@ impl App {
         self.http_server.abort();
         self.log_follower.abort();
         self.followers.clear();
-        let closed = self.audit.close().await;
+        let closed = tokio::time::timeout(self.shutdown.grace.get(), self.audit.close()).await;
         self.telemetry.shutdown().await;
         served.unwrap_or(Ok(()))?;
-        Ok(closed?)
+        match closed {
+            Ok(closed) => Ok(closed?),
+            Err(_) => Err(StopError::Unread(self.audit.counters().queued.load(Relaxed))),
+        }
     }
 }

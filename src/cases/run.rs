@@ -12,7 +12,7 @@ use crate::audit::Writer;
 use crate::config::{Audit, AuditFile, AuditMode, ByteSize, Config, Gate};
 use crate::decision::Pdp;
 use crate::document::Problems;
-use crate::domain::{CheckRequest, Decision, Effect, LicenseRef};
+use crate::domain::{CheckRequest, Code, Decision, Effect, LicenseRef};
 use crate::keyring::Keyring;
 use crate::keyring::jwks::{KeySet, KeyState, PublicJwk};
 use crate::license::jws;
@@ -38,7 +38,7 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Every policy.
     pub policies: BTreeSet<String>,
-    /// The policies whose condition held in some case.
+    /// The policies that made a difference in some case: a `forbid` objected, a `permit` granted.
     pub satisfied: BTreeSet<String>,
 }
 
@@ -88,7 +88,9 @@ pub async fn run(directory: Option<&Path>, cases: &[(PathBuf, Case)]) -> Result<
         let differences = match case_policies(path, &sources, case, &mut compiled) {
             Ok(policies) => {
                 let decision = decide(path, case, keyring.clone(), policies).await?;
-                let named = decision.reasons.iter().map(|reason| reason.policy_id.clone());
+                // A policy that errs was not satisfied: nobody knows what it would have said.
+                let objecting = decision.reasons.iter().filter(|reason| reason.code != Code::PolicyError);
+                let named = objecting.map(|reason| reason.policy_id.clone());
                 report.satisfied.extend(named.chain(decision.granting_policies.clone()));
                 differences(case, &decision)
             }

@@ -3,25 +3,27 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::json;
-use tonic::transport::{Channel, Endpoint};
+use serde_json::{Map, Value, json};
 
+use super::connection::Connection;
 use super::{CliError, block_on, origin, output, read_input};
 use crate::document::Document;
+use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, LicenseRef};
 use crate::grpc::convert;
 use crate::proto::v1::decision_service_client::DecisionServiceClient;
-use crate::proto::v1::{CheckResponse, Decision};
+use crate::proto::v1::{CheckResponse, Decision, Obligation};
 
-/// Asks a running gate. Exits 0 when it allows, 1 when it denies, 2 when it could not decide.
+/// Ask a running gate
+///
+/// Exits 0 when it allows, 1 when it denies, 2 when it could not decide.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tollgate check --license acme.license --subject ana --organization acme \\\n    --action read --dataset sales/eu/orders --purpose ScientificResearch"
 )]
 pub(super) struct Args {
-    /// The gate: `http://HOST:PORT`, or `unix:PATH`
-    #[arg(long, value_name = "ADDRESS", default_value = "http://127.0.0.1:9191")]
-    gate: String,
+    #[command(flatten)]
+    gate: Connection,
     /// The file with the license's token; `-` for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "license_id")]
     license: Option<PathBuf>,
@@ -78,8 +80,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
     let request = request(args)?;
     let response = block_on(async {
-        let mut client = connect(&args.gate).await?;
-        let answer = client.check(convert::ask(request)).await;
+        let mut client = DecisionServiceClient::new(args.gate.open().await?);
+        let answer = client.check(args.gate.request(convert::ask(request))).await;
         answer.map_err(|status| {
             CliError::Failed(format!("could not decide: {:?}: {}", status.code(), status.message()))
         })
@@ -91,19 +93,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
         explain(&response);
     }
     Ok(if response.decision() == Decision::Allow { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-/// Connects to a gate.
-pub(super) async fn connect(gate: &str) -> Result<DecisionServiceClient<Channel>, CliError> {
-    let endpoint = Endpoint::from_shared(gate.to_owned()).map_err(|error| {
-        CliError::Input(format!("`--gate {gate}`: {error}; write `http://HOST:PORT` or `unix:PATH`"))
-    })?;
-    let channel = endpoint.connect_timeout(std::time::Duration::from_secs(5)).connect().await;
-    let channel = channel.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        CliError::Failed(format!("could not decide: no gate answers at `{gate}`: {error} {cause}"))
-    })?;
-    Ok(DecisionServiceClient::new(channel))
 }
 
 fn request(args: &Args) -> Result<CheckRequest, CliError> {
@@ -140,7 +129,7 @@ fn request(args: &Args) -> Result<CheckRequest, CliError> {
 }
 
 /// An answer in JSON, for programs.
-fn answer_json(response: &CheckResponse) -> serde_json::Value {
+fn answer_json(response: &CheckResponse) -> Value {
     let reasons = response.reasons.iter().map(|reason| {
         json!({
             "code": reason.code,
@@ -150,15 +139,30 @@ fn answer_json(response: &CheckResponse) -> serde_json::Value {
             "would_pass_if": reason.would_pass_if,
         })
     });
-    let obligations = response.obligations.iter().map(|duty| json!({ "id": duty.id, "type": duty.r#type }));
+    let obligations = response
+        .obligations
+        .iter()
+        .map(|duty| json!({ "id": duty.id, "type": duty.r#type, "properties": properties(duty) }));
     json!({
         "decision": word(response),
         "decision_id": response.decision_id,
         "reasons": reasons.collect::<Vec<_>>(),
         "obligations": obligations.collect::<Vec<_>>(),
+        "valid_until": valid_until(response),
         "granting_policies": response.granting_policies,
         "policy_revision": response.policy_revision,
     })
+}
+
+/// What a duty needs to know.
+fn properties(duty: &Obligation) -> Map<String, Value> {
+    duty.properties.clone().and_then(|properties| convert::members(Some(properties)).ok()).unwrap_or_default()
+}
+
+/// The end of the license's validity.
+fn valid_until(response: &CheckResponse) -> Option<String> {
+    let end = response.valid_until?;
+    Timestamp::new(end.seconds, end.nanos).ok().map(|end| end.to_string())
 }
 
 /// The decision in a word.
@@ -177,7 +181,12 @@ fn explain(response: &CheckResponse) {
         }
     }
     for duty in &response.obligations {
-        output::line(&format!("obligation  {} ({})", duty.r#type, duty.id));
+        let properties = properties(duty);
+        let details = properties.iter().map(|(name, value)| format!("  {name}: {value}"));
+        output::line(&format!("obligation  {} ({}){}", duty.r#type, duty.id, details.collect::<String>()));
+    }
+    if let Some(end) = valid_until(response).filter(|_| response.decision() == Decision::Allow) {
+        output::line(&format!("valid until {end}"));
     }
     for policy in &response.granting_policies {
         output::line(&format!("granted by  {policy}"));

@@ -7,15 +7,16 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{CliError, origin, output, read_input};
+use super::{CliError, origin, output, read_input, warnings};
 use crate::domain::time::Timestamp;
 use crate::domain::{Clock, Obligation, Terms};
 use crate::keyring::Keyring;
 use crate::license::{Claims, Confirmation, VerifiedLicense, jws, verify};
 
-/// Decodes a license, verifies it with the key sets of a folder and explains it. Exits 0 when it is
-/// verified and valid now, 1 when it is not, 2 when it cannot be read. Without `--keys` nothing is
-/// verified, and it exits 1.
+/// Decode, verify and explain a license
+///
+/// Verifies with the key sets of a folder. Exits 0 when the license is verified and valid now, 1 when it
+/// is not, 2 when it cannot be read. Without `--keys` nothing is verified, and it exits 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tollgate inspect acme.license --keys keys")]
 pub(super) struct Args {
@@ -79,6 +80,7 @@ impl Finding {
             "verified": self.verified.is_ok(),
             "valid_now": self.validity.is_ok(),
             "reason": reason.or(self.validity.as_ref().err()),
+            "warnings": warnings::of(&self.claims.terms),
             "claims": self.claims,
         })
     }
@@ -102,6 +104,9 @@ impl Finding {
         rows.extend(explain_terms(&claims.terms));
         for (what, words) in rows {
             output::field(what, &words);
+        }
+        for warning in warnings::of(&claims.terms) {
+            output::field("warning", &warning);
         }
     }
 }

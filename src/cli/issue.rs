@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{CliError, origin, output, read_input, write_new};
-use crate::document::Document;
+use super::{CliError, origin, output, read_input, warnings, write_new};
+use crate::document::{Document, Problems};
 use crate::domain::Clock;
 use crate::domain::time::Timestamp;
 use crate::keyring::jwks::PrivateJwk;
 use crate::license::{Claims, Draft, sign};
 
-/// Signs a license. The token goes to standard output unless `--out` names a file.
+/// Sign a license
+///
+/// The token goes to standard output unless `--out` names a file.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tollgate issue --key issuer.jwk --terms terms.yaml --out acme.license\n\n  # terms.yaml\n  assignee: acme\n  valid_for: P1Y\n  terms:\n    datasets: [sales/eu]\n    actions: [read, aggregate]\n    purposes: [ResearchAndDevelopment]"
@@ -33,8 +35,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let draft = Document::parse(&origin(&args.terms), &read_input(&args.terms)?)?.decode()?;
-    let (token, claims) = issue(&args.key, draft, Clock::system().now())?;
+    let draft = Document::parse(&origin(&args.terms), &read_input(&args.terms)?)?;
+    let (token, claims) = issue(&args.key, &draft, Clock::system().now())?;
+    for warning in warnings::of(&claims.terms) {
+        output::warning(&warning);
+    }
     if let Some(out) = &args.out {
         write_new(out, &format!("{token}\n"), false)?;
     }
@@ -49,14 +54,33 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 /// Signs a draft with the key in a file.
-pub(super) fn issue(key: &Path, draft: Draft, now: Timestamp) -> Result<(String, Claims), CliError> {
+pub(super) fn issue(key: &Path, draft: &Document, now: Timestamp) -> Result<(String, Claims), CliError> {
     let name = key.display().to_string();
     let private: PrivateJwk = Document::parse(&name, &read_input(key)?)?.decode()?;
     let signing = private.decode().map_err(|error| CliError::Input(format!("{name}: {error}")))?;
     let new_id = || crate::domain::DecisionId::new(now).to_string();
-    let claims =
-        draft.claims(&private.issuer, new_id, now).map_err(|error| CliError::Input(error.to_string()))?;
-    let token =
-        sign::sign(&claims, &private.kid, &signing).map_err(|error| CliError::Input(error.to_string()))?;
+    let wrong = |place: &str, words: String| CliError::from(Problems::from(draft.problem(place, words)));
+    let claims = draft.decode::<Draft>()?.claims(&private.issuer, new_id, now);
+    let claims = claims.map_err(|error| wrong("", error.to_string()))?;
+    claims.check().map_err(|error| {
+        let (place, words) = in_terms_of_a_draft(&error.to_string());
+        wrong(&place, words)
+    })?;
+    let token = sign::sign(&claims, &private.kid, &signing).map_err(|error| wrong("", error.to_string()))?;
     Ok((token, claims))
+}
+
+/// What is wrong with claims, at the place of the draft that they were made of.
+fn in_terms_of_a_draft(error: &str) -> (String, String) {
+    let (claim, words) = error.split_once(": ").unwrap_or(("", error));
+    match claim {
+        "exp" => {
+            (String::new(), "the validity ends before it begins; look at `expires` and `not_before`".into())
+        }
+        "iss" => (String::new(), format!("the issuer of the key: {words}")),
+        "sub" => ("/assignee".into(), words.into()),
+        "jti" => ("/id".into(), words.into()),
+        claim if claim.starts_with("cnf") => ("/holder".into(), words.into()),
+        claim => (format!("/{}", claim.replace('.', "/")), words.into()),
+    }
 }

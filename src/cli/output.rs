@@ -28,6 +28,11 @@ pub(super) fn error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "error: {}", printable(text, &LAYOUT));
 }
 
+/// Writes what is not wrong, but worth a look.
+pub(super) fn warning(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {}", printable(text, &LAYOUT));
+}
+
 /// Writes a table: with lines on a terminal, in plain columns elsewhere.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();

@@ -12,12 +12,12 @@ use crate::policy::{Snapshot, Sources};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Check policies, schema and catalog as a gate would
     Validate(Validate),
-    /// Run cases against policies
     Test(Test),
 }
 
+/// Check policies, schema and catalog as a gate would
+///
 /// Exits 0 when a gate would load them, 1 when not, with every problem and its line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tollgate policy validate policies --catalog catalog.json")]
@@ -32,7 +32,10 @@ pub(super) struct Validate {
     json: bool,
 }
 
-/// Exits 0 when every case goes as expected, 1 when one does not. Tells which policies no case satisfied.
+/// Run cases against policies
+///
+/// Exits 0 when every case goes as expected, 1 when one does not, 2 when they cannot be run. Tells
+/// which policies no case shows at work: a `forbid` that objects, a `permit` that grants.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tollgate policy test cases --policies policies\n\n  # cases/purpose.yaml\n  license:\n    claims: {terms: {purposes: [ScientificResearch]}}\n  request:\n    subject: {id: ana, organization: acme}\n    action: read\n    resource: {id: sales/eu}\n    purpose: Marketing\n  expect: {decision: deny, codes: [PURPOSE_NOT_LICENSED]}"

@@ -7,14 +7,18 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::check::{connect, word};
+use super::check::word;
+use super::connection::nearby;
 use super::{CliError, block_on, output};
 use crate::app::App;
 use crate::config::sources;
 use crate::domain::{CheckRequest, Clock, LicenseRef};
 use crate::grpc::convert;
+use crate::proto::v1::decision_service_client::DecisionServiceClient;
 use scene::Scene;
 
+/// See it work: keys, licenses, a gate and real checks, in a fresh folder
+///
 /// Makes a fresh folder with keys, a catalog, three licenses and a configuration, starts a gate on
 /// them, asks it seven questions over gRPC and stays up for more.
 #[derive(Debug, clap::Args)]
@@ -72,7 +76,7 @@ fn free_port(usual: u16) -> Result<u16, CliError> {
 
 /// Asks every question of the scene, and tells the answers in a table.
 async fn ask(scene: &Scene, gate: &str) -> Result<(), CliError> {
-    let mut client = connect(gate).await?;
+    let mut client = DecisionServiceClient::new(nearby(gate).await?);
     let mut rows = Vec::new();
     for question in &scene.questions {
         let license = LicenseRef::Token(question.token.clone());

@@ -8,8 +8,10 @@ use crate::app::App;
 use crate::config::sources;
 use crate::domain::Clock;
 
-/// Runs a gate until SIGTERM or SIGINT. Configuration comes from the file, then from environment
-/// variables (`TOLLGATE__SECTION__KEY`), then from `--set`. Bad configuration exits 64.
+/// Run a gate
+///
+/// Runs until SIGTERM or SIGINT. Configuration comes from the file, then from environment variables
+/// (`TOLLGATE__SECTION__KEY`), then from `--set`. Bad configuration exits 64.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tollgate serve --config tollgate.yaml --set listeners.decisions.tcp=127.0.0.1:9191"

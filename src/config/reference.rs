@@ -53,6 +53,16 @@ pub fn render() -> String {
     text
 }
 
+/// A table of every member of a document of this schema, at any depth.
+pub fn table(schema: &Schema) -> String {
+    let mut table = Table { schema, defaults: &Value::Null, rows: String::new() };
+    let required = required(schema.root());
+    for (name, member) in members(schema.root()) {
+        table.add(name, member, required.contains(&name.as_str()));
+    }
+    format!("| key | value | default | |\n|---|---|---|---|\n{}", table.rows)
+}
+
 struct Table<'a> {
     schema: &'a Schema,
     defaults: &'a Value,
@@ -61,11 +71,9 @@ struct Table<'a> {
 
 impl Table<'_> {
     fn add_members(&mut self, key: &str, mapping: &Value) {
-        let required: Vec<_> =
-            mapping.get("required").and_then(Value::as_array).into_iter().flatten().collect();
+        let required = required(mapping);
         for (name, member) in members(mapping) {
-            let is_required = required.iter().any(|required| *required == name);
-            self.add(&format!("{key}.{name}"), member, is_required);
+            self.add(&format!("{key}.{name}"), member, required.contains(&name.as_str()));
         }
     }
 
@@ -91,6 +99,9 @@ impl Table<'_> {
         if is_section {
             self.add_members(key, value);
         }
+        if let Some(items) = value.get("items") {
+            self.add_members(&format!("{key}[]"), self.schema.resolve(items));
+        }
     }
 
     /// What the default configuration has; inside of what it has not, what the schema says.
@@ -105,6 +116,11 @@ impl Table<'_> {
             other => format!("`{other}`"),
         }
     }
+}
+
+fn required(mapping: &Value) -> Vec<&str> {
+    let required = mapping.get("required").and_then(Value::as_array).into_iter().flatten();
+    required.filter_map(Value::as_str).collect()
 }
 
 fn members(mapping: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -140,8 +156,11 @@ fn kind_of(schema: &Schema, value: &Value) -> String {
         Some("boolean") => "`true` or `false`".to_owned(),
         Some("integer") => "whole number".to_owned(),
         Some("array") => {
-            let items = value.get("items").map(|items| kind_of(schema, schema.resolve(items)));
-            format!("list of {}s", items.unwrap_or_default())
+            let items = value.get("items").map(|items| schema.resolve(items)).unwrap_or(&Value::Null);
+            match kind_of(schema, items) {
+                words if words.starts_with('`') => format!("list of {}", words.replace(" or ", ", ")),
+                kind => format!("list of {kind}s"),
+            }
         }
         Some(other) => other.to_owned(),
         None => String::new(),

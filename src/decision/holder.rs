@@ -13,7 +13,8 @@ pub(super) fn check_holder(claims: &Claims, holder: &Holder) -> Option<Reason> {
         }
         Confirmation::JwkThumbprint(hash) => ("JWK thumbprint", hash, &holder.jwk_thumbprint),
     };
-    if bound == shown {
+    // Claims are not accepted with an empty binding; an absent proof proves nothing all the same.
+    if bound == shown && !shown.is_empty() {
         return None;
     }
     let presented =

@@ -43,7 +43,7 @@ impl Pdp {
                     deny(decision, Reason::new(Code::AuditUnavailable, error.to_string()));
                 } else {
                     self.instruments.audit_lost();
-                    tracing::warn!(decision = %decision.id, %error, "answered without a record");
+                    tracing::warn!(decision = %decision.id, trace_id, %error, "answered without a record");
                 }
                 Ok(())
             }

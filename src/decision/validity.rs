@@ -44,6 +44,26 @@ pub(super) fn check_terms_without_state(claims: &Claims) -> impl Iterator<Item =
     })
 }
 
+/// The most items of any list of a request.
+const MAX_ITEMS: usize = 1_000;
+
+/// Lists that are too long to look into: a short request must not ask for a long day's work.
+pub(super) fn check_lists(request: &CheckRequest) -> Vec<Reason> {
+    let lists = [
+        ("subject.roles", request.subject.roles.len()),
+        ("combined_with", request.combined_with.len()),
+        ("supported_obligations", request.supported_obligations.len()),
+        ("usage", request.usage.len()),
+    ];
+    let long = lists.into_iter().filter(|(_, length)| *length > MAX_ITEMS);
+    let reason = |(field, length)| {
+        let admin = format!("{field}: it has {length} items");
+        Reason::new(Code::ContextInvalid, admin)
+            .would_pass_if(format!("`{field}` has at most {MAX_ITEMS} items"))
+    };
+    long.map(reason).collect()
+}
+
 /// The longest idempotency key, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -59,8 +79,8 @@ pub(super) fn check_request(request: &CheckRequest) -> Vec<Reason> {
     let wrong = request
         .usage
         .iter()
-        .filter(|(metric, amount)| metric.is_empty() || !amount.is_finite() || **amount < 0.0);
-    reasons.extend(wrong.map(|(metric, amount)| {
+        .find(|(metric, amount)| metric.is_empty() || !amount.is_finite() || **amount < 0.0);
+    reasons.extend(wrong.into_iter().map(|(metric, amount)| {
         let admin = format!("usage: `{metric}` is {amount}");
         Reason::new(Code::ContextInvalid, admin)
             .would_pass_if("`usage` maps names to finite amounts of at least 0")

@@ -90,7 +90,11 @@ fn resource(resource: wire::Resource) -> Result<Resource, Refusal> {
     Ok(Resource { id: resource.id, kind: resource.r#type, properties })
 }
 
-fn members(object: Option<Struct>) -> Result<Map<String, serde_json::Value>, Refusal> {
+/// An object as JSON.
+///
+/// # Errors
+/// Names the first value that has no meaning in JSON.
+pub fn members(object: Option<Struct>) -> Result<Map<String, serde_json::Value>, Refusal> {
     object.map_or_else(|| Ok(Map::new()), |object| to_object(object, 0))
 }
 

@@ -45,6 +45,7 @@ pub struct Claims {
 /// One name or several (RFC 7519, section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(title = "name, or list of names")]
 pub enum Audience {
     /// One gate.
     One(String),
@@ -64,6 +65,7 @@ impl Audience {
 
 /// The holder to whom a license is bound: exactly one kind of proof (RFC 7800).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "one of `spiffe_id`, `x5t#S256`, `jkt`")]
 pub enum Confirmation {
     /// The workload with this SPIFFE id.
     #[serde(rename = "spiffe_id")]
@@ -119,6 +121,15 @@ impl Claims {
         }
         if self.exp <= self.nbf {
             return shape("exp: it is not after `nbf`".to_owned());
+        }
+        let bound = match &self.cnf {
+            None => None,
+            Some(Confirmation::SpiffeId(id)) => Some(("spiffe_id", id)),
+            Some(Confirmation::CertificateThumbprint(hash)) => Some(("x5t#S256", hash)),
+            Some(Confirmation::JwkThumbprint(hash)) => Some(("jkt", hash)),
+        };
+        if let Some((kind, _)) = bound.filter(|(_, value)| value.is_empty()) {
+            return shape(format!("cnf.{kind}: it is empty; a license bound to nobody is bound to anybody"));
         }
         self.check_terms().or_else(shape)
     }

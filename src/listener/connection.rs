@@ -11,16 +11,22 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-/// A client that has said nothing by then is dropped: it would hold its place, and hold up the
+/// A client that has not begun to speak by then is dropped: it would hold its place, and hold up the
 /// end, for ever.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// What counts as having begun, in bytes: the preface of HTTP/2 (RFC 9113, section 3.4), which no
+/// request of HTTP/1.1 is shorter than. From then on the server has time limits of its own.
+const BEGINNING: usize = 24;
 
 /// An open connection. It holds its place among the connections of its listener until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    /// Until the first byte has come.
+    /// Until the beginning has come.
     silence: Option<Pin<Box<Sleep>>>,
+    /// The bytes that have come, up to then.
+    heard: usize,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -48,7 +54,7 @@ impl Connection {
     }
 
     fn new(stream: Stream, slot: OwnedSemaphorePermit, silence: Duration) -> Self {
-        Self { stream, silence: Some(Box::pin(tokio::time::sleep(silence))), _slot: slot }
+        Self { stream, silence: Some(Box::pin(tokio::time::sleep(silence))), heard: 0, _slot: slot }
     }
 }
 
@@ -84,6 +90,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = delegate!(self, stream => stream.poll_read(cx, buffer));
         let Some(silence) = &mut self.silence else {
             return read;
@@ -92,7 +99,10 @@ impl AsyncRead for Connection {
             ready!(silence.as_mut().poll(cx));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.silence = None;
+        self.heard += buffer.filled().len() - before;
+        if self.heard >= BEGINNING {
+            self.silence = None;
+        }
         read
     }
 }
@@ -143,16 +153,19 @@ mod tests {
         let (served, mut client) = UnixStream::pair().unwrap();
         let patience = Duration::from_millis(100);
         let mut connection = Connection::new(Stream::Unix(served), slot, patience);
-        client.write_all(b"a").await.unwrap();
-        assert_eq!(connection.read_u8().await.unwrap(), b'a');
+        client.write_all(&[b'a'; BEGINNING]).await.unwrap();
+        connection.read_exact(&mut [0; BEGINNING]).await.unwrap();
         tokio::time::timeout(3 * patience, connection.read_u8()).await.expect_err("it was only a pause");
         assert_eq!(slots.available_permits(), 0);
         drop(connection);
 
-        let slot = slots.acquire_owned().await.unwrap();
-        let (served, _client) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(Stream::Unix(served), slot, patience);
-        let error = connection.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        for said in 0..BEGINNING {
+            let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
+            let (served, mut client) = UnixStream::pair().unwrap();
+            let mut connection = Connection::new(Stream::Unix(served), slot, Duration::from_millis(20));
+            client.write_all(&vec![b'P'; said]).await.unwrap();
+            let error = connection.read_exact(&mut [0; BEGINNING]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "after {said} bytes");
+        }
     }
 }

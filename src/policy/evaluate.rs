@@ -13,7 +13,8 @@ use cedar_policy::{
 
 use super::Snapshot;
 use super::assemble::{self, Value};
-use super::entities::{CedarLicense, Node, Nodes, chain, named, uncatalogued};
+use super::catalog::{Nodes, chain, uncatalogued};
+use super::entities::{CedarLicense, Node, named};
 use super::explain::Facts;
 use super::shape::Shape;
 use crate::domain::{Action, CheckRequest, Code, DatasetPath, Obligation, Reason, Terms};
@@ -187,18 +188,18 @@ impl Snapshot {
         if let Err(error) = &path {
             note("resource.id", &error.to_string(), "`resource.id` is the path of a dataset");
         }
-        let mut combined_with = Vec::with_capacity(request.combined_with.len());
-        for (position, path) in request.combined_with.iter().enumerate() {
-            match path.parse::<DatasetPath>() {
-                Ok(path) => combined_with.push(path),
-                Err(error) => {
-                    let field = format!("combined_with[{position}]");
-                    note(&field, &error.to_string(), "`combined_with` lists paths of datasets");
-                }
-            }
+        let combined_with = request
+            .combined_with
+            .iter()
+            .enumerate()
+            .map(|(position, path)| path.parse::<DatasetPath>().map_err(|error| (position, error)));
+        let combined_with = combined_with.collect::<Result<Vec<_>, _>>();
+        if let Err((position, error)) = &combined_with {
+            let field = format!("combined_with[{position}]");
+            note(&field, &error.to_string(), "`combined_with` lists paths of datasets");
         }
-        match (action, path) {
-            (Ok(action), Ok(path)) if invalid.is_empty() => self
+        match (action, path, combined_with) {
+            (Ok(action), Ok(path), Ok(combined_with)) if invalid.is_empty() => self
                 .build(license, request, action, &path, &combined_with)
                 .map_err(|message| vec![Reason::new(Code::ContextInvalid, message)]),
             _ => Err(invalid),
@@ -298,7 +299,11 @@ impl Snapshot {
 
     fn principal(&self, request: &CheckRequest) -> Node {
         let subject = &request.subject;
-        let roles = subject.roles.iter().filter(|role| !role.is_empty()).map(|role| self.types.role(role));
+        let mut roles: Vec<&str> =
+            subject.roles.iter().map(String::as_str).filter(|role| !role.is_empty()).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        let roles = roles.into_iter().map(|role| self.types.role(role));
         let organization =
             (!subject.organization.is_empty()).then(|| self.types.organization(&subject.organization));
         let project = (!request.project.is_empty()).then(|| self.types.project(&request.project));

@@ -3,7 +3,7 @@
 //! Refuses to interpret them. A folder is read as one consistent state: through the
 //! `..data` link of a Kubernetes volume where there is one, and again when it changed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,6 +92,12 @@ impl Sources {
         Self { schema, attributes, purposes, regions, catalog: catalog.unwrap_or(default_catalog), policies }
     }
 
+    /// Whether `schema.cedarschema` is the built-in one.
+    pub fn has_built_in_schema(&self) -> bool {
+        let built_in = BUILT_IN.get_file("schema.cedarschema").and_then(|file| file.contents_utf8());
+        built_in == Some(&self.schema.content)
+    }
+
     /// A name for exactly these texts.
     pub fn revision(&self) -> String {
         let mut hash = Sha256::new();
@@ -102,6 +108,14 @@ impl Sources {
         }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// The ids in a built-in taxonomy, such as `purposes.json`.
+pub fn built_in_names(file: &str) -> BTreeSet<String> {
+    let text = BUILT_IN.get_file(file).and_then(|file| file.contents_utf8()).unwrap_or_default();
+    let entities: Vec<serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+    let id = |entity: &serde_json::Value| Some(entity.pointer("/uid/id")?.as_str()?.to_owned());
+    entities.iter().filter_map(id).collect()
 }
 
 fn collect_built_in(dir: &Dir<'_>, files: &mut BTreeMap<String, Text>) {
@@ -136,7 +150,13 @@ fn read_folder(directory: &Path) -> Result<BTreeMap<String, Text>, Problems> {
     let walk = WalkDir::new(&root).follow_links(true).sort_by_file_name();
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !starts_with_dot(entry.path());
     for entry in walk.into_iter().filter_entry(shown) {
-        let entry = entry.map_err(|error| problem(directory, &error.to_string()))?;
+        let entry = entry.map_err(|error| {
+            let cause = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+            problem(
+                error.path().unwrap_or(directory),
+                &format!("the folder of policies cannot be read: {cause}"),
+            )
+        })?;
         let name = entry.path().strip_prefix(&root).unwrap_or(entry.path()).to_string_lossy().into_owned();
         if entry.file_type().is_file() && (name.ends_with(".cedar") || REPLACEABLE.contains(&name.as_str())) {
             let mut text = read_text(entry.path())?;
@@ -152,11 +172,12 @@ fn starts_with_dot(path: &Path) -> bool {
 }
 
 fn read_text(path: &Path) -> Result<Text, Problems> {
-    let size = std::fs::metadata(path).map_err(|error| problem(path, &error.to_string()))?.len();
+    let unreadable = |error: std::io::Error| problem(path, &format!("the file cannot be read: {error}"));
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_FILE_BYTES {
         return Err(problem(path, &format!("the file has {size} bytes; at most {MAX_FILE_BYTES} are read")));
     }
-    let content = std::fs::read_to_string(path).map_err(|error| problem(path, &error.to_string()))?;
+    let content = std::fs::read_to_string(path).map_err(unreadable)?;
     Ok(Text { origin: path.display().to_string(), content })
 }
 

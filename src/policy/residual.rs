@@ -14,6 +14,10 @@ use serde_json::Value as Json;
 use super::assemble::Value;
 use super::compose::{self, ComposeError};
 
+/// The deepest condition, in levels of its JSON, that is composed anew: Cedar reads it by recursion, and a
+/// request has a smaller stack than a reload.
+const MAX_DEPTH: usize = 128;
+
 /// The most terms that are composed anew for a license: it happens while a request waits.
 const MAX_TERMS: usize = 100;
 
@@ -61,7 +65,7 @@ impl Residuals {
     pub(super) fn new(condition: Json, terms: usize) -> Result<Self, ComposeError> {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let mut tests = Vec::new();
-        if terms <= MAX_TERMS {
+        if terms <= MAX_TERMS && depth(&condition) <= MAX_DEPTH {
             collect(&condition, &mut tests);
         }
         let whole = Arc::new(set(condition.clone())?);
@@ -100,6 +104,15 @@ impl Residuals {
 
 fn set(condition: Json) -> Result<PolicySet, ComposeError> {
     Ok(PolicySet::from_policies([compose::permit(condition)?])?)
+}
+
+fn depth(expression: &Json) -> usize {
+    let below = match expression {
+        Json::Object(members) => members.values().map(depth).max(),
+        Json::Array(items) => items.iter().map(depth).max(),
+        _ => None,
+    };
+    below.map_or(0, |below| below + 1)
 }
 
 /// The tests anywhere in an expression.
@@ -210,12 +223,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_deep_for_a_request_is_asked_whole() {
+        let snapshot = |alternatives: usize| {
+            let mut sources = Sources::built_in();
+            let condition = vec!["context.combined_with_external"; alternatives].join(" || ");
+            let content = format!("forbid (principal, action, resource) unless {{ {condition} }};");
+            sources.policies.push(super::super::load::Text { origin: "a.cedar".to_owned(), content });
+            Snapshot::compile(&sources, 0).unwrap()
+        };
+        assert!(!snapshot(10).composed.tests.is_empty());
+        let deep = snapshot(480);
+        assert!(deep.composed.tests.is_empty());
+        // What a request has.
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        let asked =
+            move || Arc::ptr_eq(&deep.composed.whole, &deep.composed.kind(&license(&json!({})).record));
+        assert!(thread.spawn(asked).unwrap().join().unwrap());
+    }
+
+    #[test]
     fn only_tests_of_the_license_by_itself_are_read() {
         let read = |condition: &str| {
             let mut sources = Sources::built_in();
             let content = format!("forbid (principal, action, resource) when {{ {condition} }};");
             sources.policies = vec![super::super::load::Text { origin: "a.cedar".to_owned(), content }];
-            let rules = validate::rules(&sources, &validate::schema(&sources).unwrap().schema).unwrap();
+            let rules = validate::rules(&sources, &validate::schema(&sources).unwrap()).unwrap();
             let condition = compose::conjunction(rules.iter().map(|rule| &rule.policy)).unwrap();
             Residuals::new(condition, 1).unwrap().tests.len()
         };

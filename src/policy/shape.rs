@@ -2,8 +2,8 @@
 //!
 //! Every member of a request's context has one type, given by the code that builds it; only which
 //! members are there differs. So the schema needs to look at each shape once, not at each
-//! request. Refuses to remember where values matter too: requests with attributes of the caller's
-//! own, and all requests under a schema that lists the entities of a type one by one.
+//! request. Refuses to remember what it does not know the types of: requests with attributes of the
+//! caller's own, and all requests under a schema that is not the built-in one.
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 

@@ -17,6 +17,9 @@ use super::load::{Sources, Text};
 use crate::document::{Problem, Problems};
 use crate::domain::{Code, Obligation};
 
+/// How annotations begin that are properties of the policy's obligation.
+const PROPERTY: &str = "obligation_";
+
 /// A policy with what its annotations say.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -35,41 +38,22 @@ impl Rule {
     }
 }
 
-/// What schemas declare.
-#[derive(Debug)]
-pub struct Declared {
-    /// Tollgate's schema and the operator's attributes, together.
-    pub schema: Schema,
-    /// Whether there are types whose entities are listed one by one (`entity Project enum [...]`).
-    pub enumerates: bool,
-}
-
-/// The schema.
+/// The schema: Tollgate's and the operator's attributes, together.
 ///
 /// # Errors
 /// A located problem for what Cedar does not accept.
-pub fn schema(sources: &Sources) -> Result<Declared, Problems> {
+pub fn schema(sources: &Sources) -> Result<Schema, Problems> {
     let mut fragments = Vec::new();
-    let mut enumerates = false;
     for text in [&sources.schema, &sources.attributes] {
         if let Some(problem) = depth::exceeded(text, Language::Schema) {
             return Err(problem.into());
         }
-        let parsed = SchemaFragment::from_cedarschema_str(&text.content);
-        let (fragment, _) = parsed.map_err(|error| located(text, "", &error))?;
-        let form = fragment.clone().to_json_value().map_err(|error| located(text, "", &error))?;
-        enumerates |= lists_entities(&form);
-        fragments.push(fragment);
+        match SchemaFragment::from_cedarschema_str(&text.content) {
+            Ok((fragment, _)) => fragments.push(fragment),
+            Err(error) => return Err(located(text, "", &error).into()),
+        }
     }
-    let schema = Schema::from_schema_fragments(fragments);
-    let schema = schema.map_err(|error| located(&sources.schema, "", &error))?;
-    Ok(Declared { schema, enumerates })
-}
-
-fn lists_entities(fragment: &Value) -> bool {
-    let namespaces = fragment.as_object().into_iter().flat_map(|namespaces| namespaces.values());
-    let types = namespaces.filter_map(|namespace| namespace.get("entityTypes")?.as_object());
-    types.flat_map(|types| types.values()).any(|kind| kind.get("enum").is_some())
+    Schema::from_schema_fragments(fragments).map_err(|error| located(&sources.schema, "", &error).into())
 }
 
 /// Parses and validates every policy.
@@ -177,6 +161,10 @@ fn annotate(policy: Policy) -> Result<Rule, String> {
         Ok(())
     };
     only_on("obligation", grants, "permit")?;
+    let has_properties = policy.annotations().any(|(name, _)| name.starts_with(PROPERTY));
+    if has_properties && policy.annotation("obligation").is_none() {
+        return Err(format!("`@{PROPERTY}...` belongs on a `permit` that has an `@obligation`"));
+    }
     for annotation in ["code", "reason", "admin", "passes"] {
         only_on(annotation, !grants, "forbid")?;
     }
@@ -192,8 +180,9 @@ fn asks_about_a_literal(expression: &Value) -> bool {
     let about_literal = |asked: &Value| asked.get("left").is_some_and(names_literal);
     match expression {
         Value::Object(members) => {
-            let asks = ["in", "has"].iter().filter_map(|name| members.get(*name)).any(about_literal)
-                || members.get("is").is_some_and(|is| is.get("in").is_some() && about_literal(is));
+            let asks =
+                ["in", "has", "hasTag"].iter().filter_map(|name| members.get(*name)).any(about_literal)
+                    || members.get("is").is_some_and(|is| is.get("in").is_some() && about_literal(is));
             asks || members.values().any(asks_about_a_literal)
         }
         Value::Array(items) => items.iter().any(asks_about_a_literal),
@@ -223,7 +212,7 @@ fn obligation(policy: &Policy, kind: &str) -> Result<Obligation, String> {
     }
     let properties = policy
         .annotations()
-        .filter_map(|(name, value)| Some((name.strip_prefix("obligation_")?.to_owned(), value.into())))
+        .filter_map(|(name, value)| Some((name.strip_prefix(PROPERTY)?.to_owned(), value.into())))
         .collect();
     Ok(Obligation { id: policy.id().to_string(), kind: kind.to_owned(), properties })
 }
@@ -267,16 +256,24 @@ mod tests {
         let mut sources = Sources::built_in();
         let content = format!("forbid (principal, action, resource) when {{ {condition} }};");
         sources.policies.push(Text { origin: "house.cedar".to_owned(), content });
-        rules(&sources, &schema(&sources).unwrap().schema).err().map(|problems| problems.to_string())
+        rules(&sources, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
     }
 
     #[test]
-    fn notices_types_whose_entities_are_listed() {
-        let mut sources = Sources::built_in();
-        assert!(!schema(&sources).unwrap().enumerates);
-        sources.schema.content =
-            sources.schema.content.replace("entity Project;", r#"entity Project enum ["p1"];"#);
-        assert!(schema(&sources).unwrap().enumerates);
+    fn properties_without_an_obligation_are_refused() {
+        let refusal = |policy: &str| {
+            let mut sources = Sources::built_in();
+            sources.policies.push(Text { origin: "house.cedar".to_owned(), content: policy.to_owned() });
+            rules(&sources, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
+        };
+        for scope in ["permit", "forbid", "@code(\"POLICY_FORBIDS\") forbid"] {
+            let found = refusal(&format!("@obligation_to(\"x\") {scope} (principal, action, resource);"));
+            assert!(found.is_some_and(|problem| problem.contains("has an `@obligation`")), "{scope}");
+        }
+        assert_eq!(
+            refusal("@obligation(\"n\") @obligation_to(\"x\") permit (principal, action, resource);"),
+            None
+        );
     }
 
     #[test]

@@ -141,10 +141,67 @@ fn terms_that_are_wrong_are_not_signed() {
     }
     assert!(said.stderr.contains("did you mean `datasets`"), "{}", said.stderr);
     assert!(!folder.path().join("l").exists());
+    // What is wrong with the whole is told at its place too.
+    let past = TERMS.replace("valid_for: P1D", "expires: 2020-01-01T00:00:00Z");
+    let bound = TERMS.replace("terms:", "holder: {spiffe_id: ''}\nterms:");
+    for (wrong, words) in [
+        (TERMS.replace("valid_for: P1D\n", ""), "terms.yaml:1: one of `expires` and `valid_for`"),
+        (past, "terms.yaml:1: the validity ends before it begins"),
+        (bound, "terms.yaml:4: holder: it is empty"),
+    ] {
+        let issue = ["issue", "--key", "issuer.jwk", "--terms", "terms.yaml"];
+        fs::write(folder.path().join("terms.yaml"), wrong).unwrap();
+        let said = tollgate(folder.path(), &issue);
+        assert!(said.code == Some(2) && said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
     // A public key signs nothing.
     fs::write(folder.path().join("terms.yaml"), TERMS).unwrap();
     let said = tollgate(folder.path(), &["issue", "--key", "keys/issuer.json", "--terms", "terms.yaml"]);
     assert_eq!(said.code, Some(2));
+}
+
+#[test]
+fn the_next_key_joins_the_set_of_its_issuer() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    assert_eq!(tollgate(folder.path(), &KEYGEN).code, Some(0));
+    let before = read(&folder, "keys/issuer.json");
+    let next = |issuer: &str| {
+        let next = ["keygen", "--issuer", issuer, "--private", "next.jwk", "--add-to", "keys/issuer.json"];
+        tollgate(folder.path(), &next)
+    };
+    let other = next("https://other.example");
+    assert!(other.code == Some(2) && other.stderr.contains("its issuer is"), "{}", other.stderr);
+    assert!(read(&folder, "keys/issuer.json") == before && !folder.path().join("next.jwk").exists());
+    let added = next("https://data.example");
+    assert_eq!(added.code, Some(0), "{}", added.stderr);
+    let set: Value = serde_json::from_str(&read(&folder, "keys/issuer.json")).unwrap();
+    assert_eq!(set["keys"][0], serde_json::from_str::<Value>(&before).unwrap()["keys"][0]);
+    assert_eq!(set["keys"][1]["state"], "next");
+    // Gates verify with it before anything is signed with it.
+    fs::write(folder.path().join("terms.yaml"), TERMS).unwrap();
+    let issue = ["issue", "--key", "next.jwk", "--terms", "terms.yaml", "--out", "acme.license"];
+    assert_eq!(tollgate(folder.path(), &issue).code, Some(0));
+    assert_eq!(tollgate(folder.path(), &["inspect", "acme.license", "--keys", "keys"]).code, Some(0));
+}
+
+#[test]
+fn what_gates_may_not_honour_is_told_before_it_is_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    assert_eq!(tollgate(folder.path(), &KEYGEN).code, Some(0));
+    let terms = TERMS.replace("[ScientificResearch]", "[Reserch]")
+        + "  regions: [Europe, FR]\n  retention: {duration: P90D, then: delete}\n";
+    fs::write(folder.path().join("terms.yaml"), terms).unwrap();
+    let issue = ["issue", "--key", "issuer.jwk", "--terms", "terms.yaml", "--out", "acme.license"];
+    let issued = tollgate(folder.path(), &issue);
+    let inspected = tollgate(folder.path(), &["inspect", "acme.license", "--keys", "keys"]);
+    for (said, words) in [("issue", &issued.stderr), ("inspect", &inspected.stdout)] {
+        for place in ["terms.purposes: `Reserch`", "terms.regions: `Europe`", "terms.retention: "] {
+            assert!(words.contains(place), "{said}: {place}: {words}");
+        }
+        assert!(!words.contains("`FR`"), "{words}");
+    }
 }
 
 #[test]
@@ -294,6 +351,17 @@ fn everything_wrong_with_a_configuration_is_said_at_once() {
     assert_eq!(refused.status.code(), Some(64));
     let words = String::from_utf8(refused.stderr).unwrap();
     assert!(words.contains("keys/bad.json") && words.contains("policies/bad.cedar:1"), "{words}");
+    let site = Site::new();
+    fs::remove_dir_all(site.path("keys")).unwrap();
+    let missing = [("policies.directory", "nowhere"), ("audit.file.path", "none/decisions.jsonl")];
+    let words = String::from_utf8(site.serve(&missing).output().unwrap().stderr).unwrap();
+    for part in [
+        "`licenses.keys` is a folder",
+        "nowhere: the folder of policies cannot be read",
+        "none/decisions.jsonl",
+    ] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
     let nowhere = program(&site.path(""), &["serve", "--config", "nowhere.yaml"]).output().unwrap();
     assert_eq!(nowhere.status.code(), Some(64));
     // What the configuration names and is not there, or is not usable.
@@ -336,5 +404,12 @@ fn every_verb_has_help_with_an_example() {
         let help = tollgate(folder.path(), &arguments);
         assert_eq!(help.code, Some(0));
         assert!(help.stdout.contains(&format!("Example:\n  tollgate {verb}")), "{}", help.stdout);
+    }
+    // What scripts rely on is said where they are written.
+    for (verb, words) in
+        [("check", "Exits 0"), ("inspect", "Exits 0"), ("serve", "exits 64"), ("serve", "TOLLGATE__")]
+    {
+        let help = tollgate(folder.path(), &[verb, "--help"]).stdout;
+        assert!(help.contains(words), "{verb}: {words}: {help}");
     }
 }

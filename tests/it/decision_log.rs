@@ -132,6 +132,33 @@ async fn a_reader_that_stalls_holds_checks_up_and_loses_no_record() {
 }
 
 #[tokio::test]
+async fn a_reader_that_stalls_for_ever_does_not_hold_up_the_end() {
+    let slow = [("audit.stdout", "true"), ("audit.file", "null"), ("shutdown.grace", "1s")];
+    let gate = Gate::start(&slow);
+    gate.stdout.stall(true);
+    let mut client = gate.client().await;
+    // More than a pipe and its reader hold.
+    for _ in 0..600 {
+        client.check(question(&gate)).await.unwrap();
+    }
+    gate.signal("TERM");
+    eventually("it says what it left", async || gate.stderr.find("were not written out").is_some()).await;
+    gate.stdout.stall(false);
+    let ended = gate.ended().await;
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_the_end_short() {
+    let gate = Gate::start(&[("shutdown.notice", "10m")]);
+    gate.signal("TERM");
+    eventually("it is shutting down", async || gate.stderr.find("shutting down").is_some()).await;
+    gate.signal("TERM");
+    let ended = gate.ended().await;
+    assert!(ended.code == Some(2) && ended.stderr.contains("second signal"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn a_gate_that_cannot_record_denies_until_it_can() {
     let site = Site::new();
     fs::create_dir(site.path("log")).unwrap();

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod reasons;
+mod records;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,13 @@ fn with_block(text: &str, name: &str, content: &str) -> String {
 #[test]
 fn configuration_page_is_current() {
     assert_current("docs/configuration.md", &tollgate::config::reference::render());
+}
+
+#[test]
+fn licenses_page_is_current() {
+    let schema = tollgate::document::Schema::of::<tollgate::license::Draft>();
+    let table = tollgate::config::reference::table(&schema);
+    assert_blocks_current("docs/licenses.md", &[("members", table)]);
 }
 
 /// Every page for readers.

@@ -95,6 +95,21 @@ async fn a_bad_set_leaves_the_one_in_force_and_is_told() {
     assert!(gate.stop().await.stderr.contains("policies/bad.cedar"));
 }
 
+#[tokio::test]
+async fn a_policy_as_deep_as_is_accepted_is_decided_by() {
+    let site = Site::new();
+    // In an `unless` it becomes part of the conjunction that every request is asked by.
+    let deep = vec!["context.combined_with_external"; 490].join(" || ");
+    site.write("policies/deep.cedar", &format!("forbid (principal, action, resource) unless {{ {deep} }};"));
+    let gate = site.start(&[DIRECTORY]);
+    let denied = check(&gate).await;
+    assert!(["POLICY_FORBIDS", "POLICY_ERROR"].contains(&codes(&denied)[0]), "{denied:?}");
+    let combined =
+        CheckRequest { combined_with_external: true, ..ask(&gate.site().issuer.license("license-1")) };
+    let answer = gate.check(combined).await;
+    assert!(is_allowed(&answer) || codes(&answer) == ["POLICY_ERROR"], "{answer:?}");
+}
+
 /// Two policies that belong together.
 fn pair(version: u32) -> [(&'static str, String); 2] {
     [("a.cedar", forbid(&format!("a-{version}"))), ("b.cedar", forbid(&format!("b-{version}")))]

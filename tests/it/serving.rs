@@ -53,6 +53,31 @@ async fn answers_over_tcp_and_over_a_unix_socket() {
 }
 
 #[tokio::test]
+async fn long_lists_get_short_answers_soon() {
+    let gate = Gate::start(&[]);
+    let token = gate.site().issuer.license("license-1");
+    let mut client = gate.client().await;
+    let many = |item: &str, count: usize| vec![item.to_owned(); count];
+    let questions = [
+        ("combined_with", CheckRequest { combined_with: many("", 400_000), ..ask(&token) }),
+        ("combined_with[0]", CheckRequest { combined_with: many("", 1_000), ..ask(&token) }),
+        ("supported_obligations", CheckRequest { supported_obligations: many("a", 400_000), ..ask(&token) }),
+    ];
+    let begun = std::time::Instant::now();
+    for (field, question) in questions {
+        let denied = client.check(question).await.unwrap().into_inner();
+        assert_eq!(codes(&denied), ["CONTEXT_INVALID"], "{field}");
+        assert!(denied.reasons[0].reason_admin.starts_with(&format!("{field}: ")), "{denied:?}");
+    }
+    let mut question = ask(&token);
+    question.subject.as_mut().unwrap().roles = many("r", 400_000);
+    assert_eq!(codes(&client.check(question.clone()).await.unwrap().into_inner()), ["CONTEXT_INVALID"]);
+    question.subject.as_mut().unwrap().roles.truncate(1_000);
+    assert!(is_allowed(&client.check(question).await.unwrap().into_inner()));
+    assert!(begun.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
 async fn a_license_that_is_remembered_ends_in_the_second_that_it_names() {
     let gate = Gate::start(&[]);
     let mut claims = gate.site().issuer.claims("short");

@@ -3,7 +3,7 @@
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::gate::{Client, Gate, Site, ask, eventually, is_allowed};
+use super::gate::{Client, Gate, Site, ask, eventually, is_allowed, program};
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -119,4 +119,41 @@ async fn an_open_address_with_tls_is_allowed() {
     install(&site, authority.sign());
     let gate = site.start(&[TLS[0], TLS[1], ("listeners.decisions.tcp", "0.0.0.0:0")]);
     assert!(answers(&gate, &authority, None).await);
+}
+
+#[tokio::test]
+async fn the_command_line_asks_over_tls_and_shows_a_certificate() {
+    let (server, clients) = (Authority::new(), Authority::new());
+    let site = Site::new();
+    install(&site, server.sign());
+    site.write("server-ca.crt", &server.pem);
+    site.write("clients.crt", &clients.pem);
+    let (certificate, key) = clients.sign();
+    site.write("client.crt", &certificate);
+    site.write("client.key", &key);
+    let gate = site.start(&[TLS[0], TLS[1], ("listeners.decisions.tls.client_ca", "clients.crt")]);
+    gate.site().write("license", &gate.site().issuer.license("license-1"));
+    let address = format!("https://localhost:{}", gate.decisions.port());
+    let ask = |more: &[&str]| {
+        let usual = ["check", "--gate", &address, "--license", "license", "--subject", "ana"];
+        let usual =
+            [&usual[..], &["--organization", "acme", "--action", "read", "--dataset", "sales/eu"]].concat();
+        let usual = [&usual[..], &["--purpose", "ScientificResearch", "--json"], more].concat();
+        program(&gate.site().path(""), &usual).output().unwrap()
+    };
+    let trusted = ["--ca", "server-ca.crt", "--certificate", "client.crt", "--key", "client.key"];
+    let allowed = ask(&trusted);
+    assert_eq!(allowed.status.code(), Some(0), "{allowed:?}");
+    let answer: serde_json::Value = serde_json::from_slice(&allowed.stdout).unwrap();
+    assert!(answer["valid_until"].as_str().unwrap() > "2026", "{answer}");
+    for refused in [&trusted[..2], &[], &["--ca", "clients.crt"]] {
+        assert_eq!(ask(refused).status.code(), Some(2), "{refused:?}");
+    }
+    // A gate that does not answer is not waited for without end.
+    gate.signal("STOP");
+    let begun = std::time::Instant::now();
+    let late = ask(&[&trusted[..], &["--timeout", "300ms"]].concat());
+    gate.signal("CONT");
+    assert_eq!(late.status.code(), Some(2), "{late:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
 }

@@ -23,10 +23,18 @@ fn token(id: &str) -> String {
     gate::signed(&Claims { jti: id.to_owned(), ..claims })
 }
 
-fn refused(changed: &str, original: &str, keys: &Keys) {
+/// What a changed token can be refused with: never for what its claims say.
+const OF_FORM: [Code; 4] =
+    [Code::LicenseMalformed, Code::AlgorithmNotAllowed, Code::KeyUnknown, Code::SignatureInvalid];
+
+fn refused(changed: &str, original: &str, keys: &Keys) -> Code {
     assert_ne!(changed, original);
-    if let Ok(license) = verify::verify(changed, keys) {
-        panic!("{changed:?} verifies as {license:?}");
+    match verify::verify(changed, keys) {
+        Ok(license) => panic!("{changed:?} verifies as {license:?}"),
+        Err(refusal) => {
+            assert!(OF_FORM.contains(&refusal.code), "{changed:?}: {refusal}");
+            refusal.code
+        }
     }
 }
 
@@ -42,7 +50,12 @@ fn no_bit_of_a_token_can_be_flipped() {
             // What is not UTF-8 is no string, and never reaches the gate as a token.
             if let Ok(changed) = std::str::from_utf8(&bytes) {
                 readable += 1;
-                refused(changed, &token, &keys);
+                let code = refused(changed, &token, &keys);
+                let payload = token.find('.').unwrap() + 1..token.rfind('.').unwrap();
+                let kept = URL_SAFE_NO_PAD.decode(&changed[payload.clone()]).is_ok();
+                if payload.contains(&position) && kept && !changed[payload].contains('.') {
+                    assert_eq!(code, Code::SignatureInvalid, "{changed}");
+                }
             }
         }
     }
@@ -124,7 +137,24 @@ fn a_signature_has_one_form() {
             *byte = sum.to_le_bytes()[0];
             carry = sum >> 8;
         }
-        refused(&format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes)), &token, &keys);
+        let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes));
+        assert_eq!(refused(&other, &token, &keys), Code::SignatureInvalid);
+    }
+}
+
+#[test]
+fn a_signature_of_small_order_is_none() {
+    let keys = keyring().current();
+    let token = token("license-1");
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    // The neutral element, and the point of order 2 (RFC 8032, section 5.1): with `s` zero a lax
+    // verifier takes them for signatures by keys of small order.
+    let neutral = [&[1_u8][..], &[0; 31]].concat();
+    let of_order_two = [&[0xec_u8][..], &[0xff; 30], &[0x7f]].concat();
+    for point in [neutral, of_order_two] {
+        let signature = URL_SAFE_NO_PAD.encode([point, vec![0; 32]].concat());
+        let code = refused(&format!("{signed}.{signature}"), &token, &keys);
+        assert_eq!(code, Code::SignatureInvalid);
     }
 }
 

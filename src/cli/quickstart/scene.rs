@@ -118,8 +118,8 @@ impl Scene {
         for (name, terms) in TERMS {
             let file = folder.join(format!("terms/{name}.yaml"));
             write_new(&file, terms, false)?;
-            let draft = Document::parse(&file.display().to_string(), terms)?.decode()?;
-            let license = issue::issue(&key, draft, Clock::system().now())?;
+            let draft = Document::parse(&file.display().to_string(), terms)?;
+            let license = issue::issue(&key, &draft, Clock::system().now())?;
             write_new(&folder.join(format!("licenses/{name}.license")), &format!("{}\n", license.0), false)?;
             licenses.push(license);
         }

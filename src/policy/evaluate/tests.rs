@@ -263,6 +263,70 @@ fn the_index_answers_as_all_policies_and_all_entities_do() {
 }
 
 #[test]
+fn a_license_that_the_schema_does_not_accept_is_refused_whatever_was_asked_before() {
+    let mut sources = Sources::built_in();
+    sources.schema.content = sources.schema.content.replace("    environments?: Set<String>,\n", "");
+    sources.policies.retain(|policy| !policy.origin.ends_with("environment.cedar"));
+    let snapshot = Snapshot::compile(&sources, 0).unwrap();
+    let allows = |more: serde_json::Value| {
+        let mut value = json!({ "datasets": ["sales"], "actions": ["read"], "purposes": ["Marketing"] });
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let terms: Terms = serde_json::from_value(value).unwrap();
+        let facts = LicenseFacts { digest: [0; 32], id: "l", issuer: "i", assignee: "acme", terms: &terms };
+        let cedar = snapshot.license(facts).unwrap();
+        let mut request = CheckRequest { purpose: "Marketing".to_owned(), ..CheckRequest::default() };
+        request.subject.id = "ana".to_owned();
+        request.subject.organization = "acme".to_owned();
+        request.action = "read".to_owned();
+        request.resource.id = "sales".to_owned();
+        let license = Licensed { license: &cedar, assignee: "acme", terms: &terms };
+        snapshot.evaluate(license, &request).reasons.is_empty()
+    };
+    let limited = json!({ "environments": ["enclave"] });
+    let answers = [allows(limited.clone()), allows(json!({})), allows(limited)];
+    assert_eq!(answers, [false, true, false]);
+}
+
+#[test]
+fn a_role_that_is_named_again_and_again_is_one_role() {
+    let types = Types::new().unwrap();
+    let snapshot = snapshot(&[]);
+    let mut request = CheckRequest::default();
+    request.subject.roles = ["b", "a", "b", "", "a"].map(str::to_owned).to_vec();
+    assert_eq!(snapshot.principal(&request).ancestors, ["a", "b"].map(|role| types.role(role)));
+}
+
+#[test]
+fn what_the_gate_would_drop_is_refused() {
+    let refused = |change: &dyn Fn(&mut Sources)| {
+        let mut sources = Sources::built_in();
+        change(&mut sources);
+        Snapshot::compile(&sources, 0).err().map(|problems| problems.to_string()).unwrap_or_default()
+    };
+    let tagged = refused(&|sources| {
+        let schema = &mut sources.schema.content;
+        *schema = schema.replacen(
+            "    anonymization?: Release,\n  };",
+            "    anonymization?: Release,\n  } tags String;",
+            1,
+        );
+        sources.catalog.content =
+            r#"[{"uid": {"type": "Tollgate::Dataset", "id": "a"}, "attrs": {}, "parents": [], "tags": {"pii": "yes"}}]"#
+                .to_owned();
+    });
+    assert!(tagged.contains("tags are not read"), "{tagged}");
+    let attributed = refused(&|sources| {
+        let schema = &mut sources.schema.content;
+        *schema =
+            schema.replace("entity Region in [Region];", "entity Region in [Region] = { embargoed?: Bool };");
+        sources.regions.content =
+            r#"[{"uid": {"type": "Tollgate::Region", "id": "FR"}, "attrs": {"embargoed": true}, "parents": []}]"#
+                .to_owned();
+    });
+    assert!(attributed.contains("attributes are not read"), "{attributed}");
+}
+
+#[test]
 fn an_entity_that_is_not_listed_is_refused_however_often_the_same_was_asked_of_another() {
     let mut sources = Sources::built_in();
     sources.schema.content =
