@@ -340,7 +340,8 @@ impl Default for Metrics {
 pub struct Shutdown {
     /// How long health says NOT_SERVING before listeners close, so that load balancers notice.
     pub notice: HumanDuration,
-    /// How long requests in flight may take after that.
+    /// How long requests in flight may take after that; then records are written out, within as much
+    /// time again, or five seconds if that is more.
     pub grace: HumanDuration,
 }
 

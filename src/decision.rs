@@ -114,7 +114,9 @@ impl Pdp {
         }
         reasons.extend(validity::check_request(request));
         let obligations = obligations::collect(license.as_deref(), &answer);
-        reasons.extend(obligations::check_supported(&obligations, request));
+        if can_be_asked {
+            reasons.extend(obligations::check_supported(&obligations, request));
+        }
         let allowed = reasons.is_empty();
         let decision = Decision {
             id: DecisionId::new(now),

@@ -3,11 +3,15 @@
 //! Refuses to wait without end: what has not finished within the grace is cut.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::App;
+
+/// The least time given to the last records, however short the grace: a disk that is tried again needs it.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
 
 /// What went wrong while stopping.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +28,9 @@ pub enum StopError {
     /// It was told to stop a second time.
     #[error("cut short by a second signal; requests and records may be lost")]
     Cut,
-    /// Whoever reads the decision log did not take them in time.
-    #[error("{0} records were not written out within the grace; whoever reads the decision log does not")]
-    Unread(u64),
+    /// The places of the decision log did not take them in time.
+    #[error("{0} records were not written out in time: the disk, or whoever reads the log, is too slow")]
+    Late(u64),
 }
 
 /// Resolves when the value turns true, or when nobody can turn it any more.
@@ -54,8 +58,8 @@ impl App {
     }
 
     /// Stops in order: health says NOT_SERVING; after the notice listeners close; requests in
-    /// flight are answered within the grace; records are written out within as much again; telemetry
-    /// is sent.
+    /// flight are answered within the grace; records are written out within as much again, or five seconds;
+    /// telemetry is sent.
     ///
     /// # Errors
     /// When the server failed or records could not be written out.
@@ -73,12 +77,13 @@ impl App {
         self.http_server.abort();
         self.log_follower.abort();
         self.followers.clear();
-        let closed = tokio::time::timeout(self.shutdown.grace.get(), self.audit.close()).await;
+        let closed =
+            tokio::time::timeout(self.shutdown.grace.get().max(LAST_RECORDS), self.audit.close()).await;
         self.telemetry.shutdown().await;
         served.unwrap_or(Ok(()))?;
         match closed {
             Ok(closed) => Ok(closed?),
-            Err(_) => Err(StopError::Unread(self.audit.counters().queued.load(Relaxed))),
+            Err(_) => Err(StopError::Late(self.audit.counters().queued.load(Relaxed))),
         }
     }
 }

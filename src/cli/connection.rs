@@ -1,6 +1,6 @@
 //! How the command line reaches a running gate: its address, TLS, and how long it waits.
 //!
-//! Refuses to wait without end, and to send a license to a gate that it cannot verify.
+//! Refuses to wait without end, and to take clear text where certificates are named.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,6 +37,9 @@ impl Connection {
         let mut endpoint = endpoint(&self.gate)?.connect_timeout(self.timeout.get());
         if self.gate.starts_with("https:") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(CliError::failed)?;
+        } else if self.ca.is_some() || self.certificate.is_some() {
+            let right = "`--ca`, `--certificate` and `--key` need `https://HOST:PORT`";
+            return Err(CliError::Input(format!("`--gate {}` is not TLS; {right}", self.gate)));
         }
         // The time to connect does not count the handshake of TLS.
         let connected = tokio::time::timeout(self.timeout.get(), connect(&self.gate, endpoint)).await;

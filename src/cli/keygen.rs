@@ -1,6 +1,7 @@
 //! `tollgate keygen`: a private key for the issuer, a public key set for the gates.
 
 use std::io::Write;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -109,14 +110,17 @@ fn publish(
     published
 }
 
-/// Replaces a file in one step, so that a gate which follows it never reads half of it.
+/// Replaces a file in one step, so that a gate which follows it never reads half of it; its owner and
+/// mode stay, and a link to it stays a link.
 fn replace(path: &Path, content: &str) -> Result<(), CliError> {
     let failed = |error: std::io::Error| CliError::file(path, &error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = &path.canonicalize().map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
     file.write_all(content.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    let permissions = std::fs::metadata(path).map_err(failed)?.permissions();
-    file.as_file().set_permissions(permissions).map_err(failed)?;
+    let before = std::fs::metadata(path).map_err(failed)?;
+    fchown(file.as_file(), Some(before.uid()), Some(before.gid())).map_err(failed)?;
+    file.as_file().set_permissions(before.permissions()).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }

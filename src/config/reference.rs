@@ -86,9 +86,10 @@ impl Table<'_> {
             false => kind_of(self.schema, value),
         };
         let or_null = if is_optional { " or `null`" } else { "" };
-        let default = match is_section && !is_optional {
-            true => String::new(),
-            false => self.default_of(key, member, is_required),
+        let default = match (is_section && !is_optional, is_required) {
+            (_, true) => "required".to_owned(),
+            (true, false) => String::new(),
+            (false, false) => self.default_of(key, member, is_optional),
         };
         let mut words = description(member);
         for (choice, meaning) in choices(value) {
@@ -105,15 +106,14 @@ impl Table<'_> {
     }
 
     /// What the default configuration has; inside of what it has not, what the schema says.
-    fn default_of(&self, key: &str, member: &Value, is_required: bool) -> String {
-        if is_required {
-            return "required".to_owned();
-        }
+    fn default_of(&self, key: &str, member: &Value, is_optional: bool) -> String {
         let pointer = format!("/{}", key.replace('.', "/"));
         let default = self.defaults.pointer(&pointer).or_else(|| member.get("default"));
-        match default.unwrap_or(&Value::Null) {
-            Value::String(text) => format!("`{text}`"),
-            other => format!("`{other}`"),
+        match default {
+            Some(Value::String(text)) => format!("`{text}`"),
+            Some(other) => format!("`{other}`"),
+            None if is_optional => "`null`".to_owned(),
+            None => String::new(),
         }
     }
 }

@@ -122,8 +122,10 @@ fn parse(text: &Text, kind: &str, schema: &Schema) -> Result<Entities, Problems>
 }
 
 fn has_tags(entity: &Entity) -> bool {
-    let form = entity.to_json_value().unwrap_or_default();
-    form.get("tags").and_then(serde_json::Value::as_object).is_some_and(|tags| !tags.is_empty())
+    // What cannot be looked at is taken to have some.
+    let form = entity.to_json_value();
+    let tags = |form: serde_json::Value| Some(!form.get("tags")?.as_object()?.is_empty());
+    form.map_or(true, |form| tags(form).unwrap_or(false))
 }
 
 fn ancestors(entities: &Entities, uid: &EntityUid) -> Vec<EntityUid> {

@@ -149,6 +149,10 @@ async fn the_command_line_asks_over_tls_and_shows_a_certificate() {
     for refused in [&trusted[..2], &[], &["--ca", "clients.crt"]] {
         assert_eq!(ask(refused).status.code(), Some(2), "{refused:?}");
     }
+    let clear = format!("http://localhost:{}", gate.decisions.port());
+    let clear = ["check", "--gate", &clear, "--license", "license", "--ca", "server-ca.crt"];
+    let clear = program(&gate.site().path(""), &clear).output().unwrap();
+    assert!(clear.status.code() == Some(2) && String::from_utf8_lossy(&clear.stderr).contains("is not TLS"));
     // A gate that does not answer is not waited for without end.
     gate.signal("STOP");
     let begun = std::time::Instant::now();

@@ -23,7 +23,7 @@ fn token(id: &str) -> String {
     gate::signed(&Claims { jti: id.to_owned(), ..claims })
 }
 
-/// What a changed token can be refused with: never for what its claims say.
+/// What a changed token is refused with.
 const OF_FORM: [Code; 4] =
     [Code::LicenseMalformed, Code::AlgorithmNotAllowed, Code::KeyUnknown, Code::SignatureInvalid];
 
@@ -139,22 +139,6 @@ fn a_signature_has_one_form() {
         }
         let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes));
         assert_eq!(refused(&other, &token, &keys), Code::SignatureInvalid);
-    }
-}
-
-#[test]
-fn a_signature_of_small_order_is_none() {
-    let keys = keyring().current();
-    let token = token("license-1");
-    let (signed, _) = token.rsplit_once('.').unwrap();
-    // The neutral element, and the point of order 2 (RFC 8032, section 5.1): with `s` zero a lax
-    // verifier takes them for signatures by keys of small order.
-    let neutral = [&[1_u8][..], &[0; 31]].concat();
-    let of_order_two = [&[0xec_u8][..], &[0xff; 30], &[0x7f]].concat();
-    for point in [neutral, of_order_two] {
-        let signature = URL_SAFE_NO_PAD.encode([point, vec![0; 32]].concat());
-        let code = refused(&format!("{signed}.{signature}"), &token, &keys);
-        assert_eq!(code, Code::SignatureInvalid);
     }
 }
 

@@ -9,17 +9,33 @@ use tonic::Request;
 use crate::gate::{Gate, ask};
 use crate::order::root;
 
-/// What stands in backticks in the first cell of each row of a section.
-fn listed(section: &str) -> BTreeSet<String> {
+/// The rows of a table: what stands in backticks in the first cell, and in the second.
+fn rows(section: &str) -> Vec<(Vec<String>, Vec<String>)> {
     let page = std::fs::read_to_string(root().join("docs/records.md")).unwrap();
     let (_, after) = page.split_once(section).unwrap();
     let section = after.split("\n## ").next().unwrap();
-    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
-    cells
-        .flat_map(|cell| cell.split(['`', ',', ' ']))
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let mut cells = row.split('|').skip(1);
+        (words(cells.next().unwrap()), words(cells.next().unwrap()))
+    })
+    .collect()
+}
+
+/// The metrics of a page of Prometheus, each with the labels that are ours.
+fn metrics(page: &str) -> BTreeSet<(String, BTreeSet<String>)> {
+    let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let ours = names.filter(|name| name.starts_with("tollgate_"));
+    ours.map(|name| {
+        let series = page.lines().filter_map(|line| line.strip_prefix(name)?.split_once('{'));
+        let series = series.filter(|(suffix, _)| ["", "_bucket"].contains(suffix));
+        let labels = series.flat_map(|(_, labels)| labels.split(['=', ',']).step_by(2));
+        let labels =
+            labels.filter(|label| *label != "le" && !label.starts_with("otel_") && !label.contains(' '));
+        (name.to_owned(), labels.map(str::to_owned).collect())
+    })
+    .collect()
 }
 
 #[tokio::test]
@@ -37,13 +53,13 @@ async fn records_page_is_current() {
     let malformed = prost_types::Struct { fields: [("age".to_owned(), no_number)].into() };
     let malformed = CheckRequest { context: Some(malformed), ..CheckRequest::default() };
     assert!(gate.client().await.check(malformed).await.is_err());
-    let metrics = gate.get("/metrics").1;
-    let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let names: BTreeSet<String> =
-        names.filter(|name| name.starts_with("tollgate_")).map(str::to_owned).collect();
+    let shown = metrics(&gate.get("/metrics").1);
     let records = gate.stop().await.site.records();
     let Some(Value::Object(record)) = records.first() else { panic!("{records:?}") };
     let members: BTreeSet<String> = record.keys().cloned().collect();
-    assert_eq!(listed("## The decision log"), members);
-    assert_eq!(listed("## Metrics"), names);
+    let listed = rows("## The decision log").into_iter().flat_map(|(names, _)| names);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), members);
+    let listed = rows("## Metrics").into_iter();
+    let listed = listed.map(|(name, labels)| (name.concat(), labels.into_iter().collect()));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), shown);
 }
