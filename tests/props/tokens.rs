@@ -2,7 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use curve25519_dalek::Scalar;
+use ed25519_dalek::{Signature, Verifier};
 use proptest::prelude::*;
+use sha2::{Digest, Sha512};
 use tollgate::domain::Code;
 use tollgate::keyring::Keys;
 use tollgate::license::{Claims, jws, verify};
@@ -140,6 +143,24 @@ fn a_signature_has_one_form() {
         let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(bytes));
         assert_eq!(refused(&other, &token, &keys), Code::SignatureInvalid);
     }
+}
+
+/// Whoever has the key can make a signature whose `R` is the neutral element: a lax verifier accepts it,
+/// a strict one does not (RFC 8032, section 8.9, leaves it open).
+#[test]
+fn a_signature_of_small_order_is_refused() {
+    let (key, token) = (gate::key(), token("license-1"));
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let neutral = [&[1_u8][..], &[0; 31]].concat();
+    let mut hash = Sha512::new();
+    for part in [&neutral[..], key.verifying_key().as_bytes(), signed.as_bytes()] {
+        hash.update(part);
+    }
+    let s = Scalar::from_bytes_mod_order_wide(&hash.finalize().into()) * key.to_scalar();
+    let made: [u8; 64] = [neutral, s.to_bytes().to_vec()].concat().try_into().unwrap();
+    assert!(key.verifying_key().verify(signed.as_bytes(), &Signature::from_bytes(&made)).is_ok());
+    let other = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(made));
+    assert_eq!(refused(&other, &token, &keyring().current()), Code::SignatureInvalid);
 }
 
 proptest! {
