@@ -19,12 +19,15 @@ use crate::config;
 use crate::config::LogFormat;
 use crate::domain::Clock;
 
+/// What the telemetry libraries say of themselves is left out, unless the configuration names them.
+const QUIET: &str = "opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn";
+
 /// The layer that writes logs to standard error.
 pub(super) fn layer<S>(config: &config::Logs) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = EnvFilter::try_new(&config.level)
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level))
         .map_err(|error| TelemetryError::Level { level: config.level.clone(), message: error.to_string() })?;
     Ok(match config.format {
         LogFormat::Json => json(std::io::stderr).with_filter(filter).boxed(),

@@ -355,6 +355,7 @@ fn everything_wrong_with_a_configuration_is_said_at_once() {
     fs::remove_dir_all(site.path("keys")).unwrap();
     let missing = [("policies.directory", "nowhere"), ("audit.file.path", "none/decisions.jsonl")];
     let words = String::from_utf8(site.serve(&missing).output().unwrap().stderr).unwrap();
+    assert!(words.starts_with("error: "), "{words}");
     for part in [
         "`licenses.keys` is a folder",
         "nowhere: the folder of policies cannot be read",
