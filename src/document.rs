@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, with_causes};
 pub use schema::Schema;
 
 /// A document: its value, and where each part of it was written.

@@ -10,6 +10,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use super::CliError;
 use crate::config::HumanDuration;
+use crate::document::with_causes;
 
 /// Where the gate is.
 #[derive(Debug, clap::Args)]
@@ -84,13 +85,7 @@ fn endpoint(gate: &str) -> Result<Endpoint, CliError> {
 
 async fn connect(gate: &str, endpoint: Endpoint) -> Result<Channel, CliError> {
     endpoint.connect().await.map_err(|error| {
-        let mut causes = String::new();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            causes.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        CliError::Failed(format!("could not decide: no gate answers at `{gate}`: {error}{causes}"))
+        CliError::Failed(format!("could not decide: no gate answers at `{gate}`: {}", with_causes(&error)))
     })
 }
 

@@ -91,3 +91,14 @@ impl From<Problem> for Problems {
         Self(vec![problem])
     }
 }
+
+/// An error with its causes: many libraries keep what was wrong in the cause.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    message
+}

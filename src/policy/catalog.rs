@@ -10,7 +10,7 @@ use cedar_policy::{Entities, Entity, EntityUid, EvalResult, Schema};
 
 use super::entities::{Node, Types};
 use super::load::Text;
-use crate::document::{Problem, Problems};
+use crate::document::{Problem, Problems, with_causes};
 use crate::domain::DatasetPath;
 
 /// The entities of one file, by id.
@@ -103,7 +103,7 @@ pub fn uncatalogued(path: &DatasetPath, catalog: &Nodes, types: &Types) -> Node 
 
 fn parse(text: &Text, kind: &str, schema: &Schema) -> Result<Entities, Problems> {
     let entities = Entities::from_json_str(&text.content, Some(schema))
-        .map_err(|error| Problems::from(Problem::new(&text.origin, chain(&error))))?;
+        .map_err(|error| Problems::from(Problem::new(&text.origin, with_causes(&error))))?;
     // With a schema, Cedar adds the schema's actions; they are no part of the file.
     let of_other_kind = entities
         .iter()
@@ -118,7 +118,7 @@ fn parse(text: &Text, kind: &str, schema: &Schema) -> Result<Entities, Problems>
     }
     let own = entities.iter().filter(|entity| entity.uid().type_name().basename() != "Action").cloned();
     Entities::from_entities(own, None)
-        .map_err(|error| Problems::from(Problem::new(&text.origin, chain(&error))))
+        .map_err(|error| Problems::from(Problem::new(&text.origin, with_causes(&error))))
 }
 
 fn has_tags(entity: &Entity) -> bool {
@@ -130,17 +130,6 @@ fn has_tags(entity: &Entity) -> bool {
 
 fn ancestors(entities: &Entities, uid: &EntityUid) -> Vec<EntityUid> {
     entities.ancestors(uid).into_iter().flatten().cloned().collect()
-}
-
-/// An error with its causes: Cedar keeps what was wrong in the cause.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    message
 }
 
 fn at(text: &Text, uid: &EntityUid, message: &str) -> Problems {

@@ -75,20 +75,37 @@ pub fn permit(condition: Value) -> Result<Policy, ComposeError> {
         .map_err(|error| ComposeError::FromJson(Box::new(error)))
 }
 
+/// What joins truths.
+const OPERATORS: [&str; 4] = ["!", "&&", "||", "if-then-else"];
+
 /// The same condition where some truths are `known`: it holds, fails and errs exactly as before. What
 /// could err stays, unless Cedar would not have come to it.
 pub fn fold(expression: Value, known: &impl Fn(&Value) -> Option<bool>) -> Value {
     if let Some(truth) = known(&expression) {
         return literal(truth);
     }
-    let Some((operator, mut operands)) = taken_apart(&expression) else { return expression };
+    let mut expression = expression;
+    let operator = OPERATORS.into_iter().find(|operator| expression.get(operator).is_some());
+    let Some(operator) = operator else { return expression };
+    let mut operands = expression.get_mut(operator).map(Value::take).unwrap_or_default();
     let mut operand = |name: &str| operands.get_mut(name).map(Value::take).unwrap_or_default();
-    match operator.as_str() {
+    match operator {
         "!" => match fold(operand("arg"), known) {
             folded if truth(&folded).is_some() => literal(truth(&folded) == Some(false)),
             folded => not(folded),
         },
-        "&&" | "||" => {
+        "if-then-else" => {
+            let condition = fold(operand("if"), known);
+            match truth(&condition) {
+                Some(true) => fold(operand("then"), known),
+                Some(false) => fold(operand("else"), known),
+                None => {
+                    let (then, other) = (fold(operand("then"), known), fold(operand("else"), known));
+                    node([(operator, node([("if", condition), ("then", then), ("else", other)]))])
+                }
+            }
+        }
+        _ => {
             let decisive = operator == "||";
             let left = fold(operand("left"), known);
             match truth(&left) {
@@ -99,30 +116,11 @@ pub fn fold(expression: Value, known: &impl Fn(&Value) -> Option<bool>) -> Value
                     if truth(&right) == Some(!decisive) {
                         return left;
                     }
-                    node([(&operator, node([("left", left), ("right", right)]))])
+                    node([(operator, node([("left", left), ("right", right)]))])
                 }
             }
         }
-        "if-then-else" => {
-            let condition = fold(operand("if"), known);
-            match truth(&condition) {
-                Some(true) => fold(operand("then"), known),
-                Some(false) => fold(operand("else"), known),
-                None => {
-                    let (then, other) = (fold(operand("then"), known), fold(operand("else"), known));
-                    node([(&operator, node([("if", condition), ("then", then), ("else", other)]))])
-                }
-            }
-        }
-        _ => expression,
     }
-}
-
-/// The operator of a node, and its operands.
-fn taken_apart(expression: &Value) -> Option<(String, Value)> {
-    let mut members = expression.as_object()?.iter();
-    let (operator, operands) = members.next()?;
-    Some((operator.clone(), operands.clone()))
 }
 
 fn literal(truth: bool) -> Value {

@@ -13,10 +13,11 @@ use cedar_policy::{
 
 use super::Snapshot;
 use super::assemble::{self, Value};
-use super::catalog::{Nodes, chain, uncatalogued};
+use super::catalog::{Nodes, uncatalogued};
 use super::entities::{CedarLicense, Node, named};
 use super::explain::Facts;
 use super::shape::Shape;
+use crate::document::with_causes;
 use crate::domain::{Action, CheckRequest, Code, DatasetPath, Obligation, Reason, Terms};
 
 /// What the policies say to a question. It allows when there is no reason against.
@@ -328,7 +329,7 @@ fn record(
         Context::empty()
     } else {
         let json = serde_json::Value::Object(attributes.clone());
-        Context::from_json_value(json, None).map_err(|error| format!("{field}: {}", chain(&error)))?
+        Context::from_json_value(json, None).map_err(|error| format!("{field}: {}", with_causes(&error)))?
     };
     let values = attributes.keys().filter_map(|name| context.get(name));
     sent.extend(values.flat_map(|value| named(&value)));

@@ -86,19 +86,19 @@ impl Residuals {
 
     fn kind(&self, license: &Value) -> Arc<PolicySet> {
         let outcomes: Vec<_> = self.tests.iter().map(|test| test.of(license)).collect();
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = kinds.get(&outcomes) {
+        let kinds = || self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = kinds().get(&outcomes) {
             return set.clone();
         }
-        if kinds.len() >= MAX_KINDS || outcomes.iter().all(Option::is_none) {
+        if kinds().len() >= MAX_KINDS || outcomes.iter().all(Option::is_none) {
             return self.whole.clone();
         }
+        // Without the lock, for it takes a while; who comes second takes what the first made.
         let known = |expression: &Json| Test::read(expression)?.of(license);
         let folded = compose::fold(self.condition.clone(), &known);
         // Cedar accepted the whole, and so its parts; if it did not, the whole would say the same.
         let set = set(folded).map_or_else(|_| self.whole.clone(), Arc::new);
-        kinds.insert(outcomes, set.clone());
-        set
+        kinds().entry(outcomes).or_insert(set).clone()
     }
 }
 
