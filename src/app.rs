@@ -1,10 +1,11 @@
 //! The composition root: builds a gate from its configuration, and takes it down in order.
 //!
-//! Refuses to start on keys, policies or a decision log that cannot be used, and says
+//! Refuses to start on keys, policies, state or a decision log that cannot be used, and says
 //! everything that is wrong with them at once.
 
 mod background;
 mod shutdown;
+mod state;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +13,16 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::administration::{Administration, Operators};
 use crate::audit::Writer;
 use crate::config::{self, Config};
-use crate::decision::Pdp;
+use crate::decision::{Pdp, State};
 use crate::document::{Problem, Problems};
 use crate::domain::Clock;
 use crate::keyring::Keyring;
-use crate::listener::{ListenError, Listener, tls::TlsError};
+use crate::listener::{ListenError, Listener, tls::TlsError, turned};
 use crate::policy::Policies;
+use crate::store::{StateStore, StoreError};
 use crate::telemetry::instruments::{Instruments, Reloaded};
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::{Telemetry, TelemetryError};
@@ -32,15 +35,21 @@ pub struct App {
     readiness: Readiness,
     audit: Writer,
     telemetry: Telemetry,
+    state: State,
+    store: Arc<dyn StateStore>,
+    clock: Clock,
     decisions: Option<SocketAddr>,
+    administration: Option<SocketAddr>,
     http: Option<SocketAddr>,
     /// Turns true when listeners are to close.
     closing: watch::Sender<bool>,
     grpc_server: JoinHandle<Result<(), grpc::GrpcError>>,
     http_server: JoinHandle<()>,
+    admin_server: JoinHandle<Result<(), grpc::GrpcError>>,
     /// What follows files and the decision log; ends with the gate.
     followers: Vec<Watch>,
-    log_follower: JoinHandle<()>,
+    /// What goes on until the gate stops.
+    tasks: Vec<JoinHandle<()>>,
     shutdown: config::Shutdown,
 }
 
@@ -59,6 +68,9 @@ pub enum StartError {
     /// Files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// The state cannot be opened or read.
+    #[error("state: {0}")]
+    State(#[from] StoreError),
 }
 
 impl App {
@@ -68,46 +80,95 @@ impl App {
     /// When anything that it needs is wrong or taken.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let (telemetry, instruments) = telemetry::start(&config.telemetry, &config.gate.name)?;
-        let readiness = Readiness::new(&["keys", "policies", "decision log"]);
-        let (keyring, policies, audit) = open_files(config)?;
-        let pdp = Pdp::new(config, keyring.clone(), policies.clone(), audit.clone(), instruments.clone());
+        let readiness = Readiness::new(&["keys", "policies", "state", "decision log"]);
+        let (keyring, policies, audit, operators) = open_files(config)?;
+        let store = state::open(&config.state).await?;
+        let state = State::over(&store, config);
+        state.revocations.read(&clock).await?;
+        let pdp = Pdp::new(
+            config,
+            keyring.clone(),
+            policies.clone(),
+            state.clone(),
+            audit.clone(),
+            instruments.clone(),
+        );
         let pdp = Arc::new(pdp);
         let reloads = background::Reloads {
             readiness: readiness.clone(),
             instruments: instruments.clone(),
             clock: clock.clone(),
+            pdp: pdp.clone(),
         };
-        let followers = vec![
+        let mut followers = vec![
             background::follow_keys(&reloads, keyring.clone())?,
             background::follow_policies(&reloads, policies.clone())?,
         ];
+        followers.extend(background::follow_tokens(&reloads, operators.clone())?);
         background::register_gauges(&instruments, &pdp, &policies, &audit, config.audit.queue);
-        let log_follower = background::follow_decision_log(readiness.clone(), &audit);
+        let tasks = vec![
+            background::follow_decision_log(readiness.clone(), &audit),
+            state::follow(&readiness, &pdp, &clock, &instruments),
+            state::tend(&state, &store, &clock),
+        ];
 
         let limits = &config.listeners.limits;
         let bind =
             |listener| Listener::bind(listener, limits.connections, certificates(&instruments, &clock));
-        let (decisions, probes) =
-            (bind(&config.listeners.decisions).await?, bind(&config.listeners.http).await?);
+        let own = config.listeners.administration.listener();
+        let (decisions, own, probes) = (
+            bind(&config.listeners.decisions).await?,
+            bind(&own).await?,
+            bind(&config.listeners.http).await?,
+        );
         let (closing, _) = watch::channel(false);
-        let addresses = (decisions.local_addr(), probes.local_addr());
-        let grpc = grpc::Server::new(pdp, readiness.clone(), clock, limits.clone(), instruments.clone());
-        let grpc_server = tokio::spawn(grpc.serve(decisions, shutdown::turned(closing.subscribe())));
+        let addresses = (decisions.local_addr(), own.local_addr(), probes.local_addr());
+        let administration = Administration::new(
+            &config.gate.name,
+            store.clone(),
+            state.clone(),
+            keyring.clone(),
+            policies,
+            audit.clone(),
+            clock.clone(),
+        );
+        let admin =
+            grpc::AdminServer::new(Arc::new(administration), operators, limits.clone(), closing.subscribe());
+        let admin_server = tokio::spawn(admin.serve(own, turned(closing.subscribe())));
+        let grpc = grpc::Server::new(
+            pdp,
+            readiness.clone(),
+            clock.clone(),
+            limits.clone(),
+            instruments.clone(),
+            closing.subscribe(),
+        );
+        let grpc_server = tokio::spawn(grpc.serve(decisions, turned(closing.subscribe())));
         let http = http::Server::new(readiness.clone(), instruments, keyring);
-        let http_server = tokio::spawn(http.serve(probes, shutdown::turned(closing.subscribe())));
+        let http_server = tokio::spawn(http.serve(probes, turned(closing.subscribe())));
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
-        tracing::info!(decisions = shown(addresses.0), http = shown(addresses.1), "the gate is listening");
+        tracing::info!(
+            decisions = shown(addresses.0),
+            administration = shown(addresses.1),
+            http = shown(addresses.2),
+            "the gate is listening"
+        );
         Ok(Self {
             readiness,
             audit,
             telemetry,
+            state,
+            store,
+            clock,
             decisions: addresses.0,
-            http: addresses.1,
+            administration: addresses.1,
+            http: addresses.2,
             closing,
             grpc_server,
             http_server,
+            admin_server,
             followers,
-            log_follower,
+            tasks,
             shutdown: config.shutdown.clone(),
         })
     }
@@ -117,20 +178,31 @@ impl App {
         self.decisions
     }
 
+    /// Where the gate is administered over TCP.
+    pub fn administration_address(&self) -> Option<SocketAddr> {
+        self.administration
+    }
+
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
     }
 }
 
-/// Opens keys, policies and the decision log; says what is wrong with any of them.
-fn open_files(config: &Config) -> Result<(Arc<Keyring>, Arc<Policies>, Writer), Problems> {
+type Opened = (Arc<Keyring>, Arc<Policies>, Writer, Arc<Operators>);
+
+/// Opens keys, policies, tokens and the decision log; says what is wrong with any of them.
+fn open_files(config: &Config) -> Result<Opened, Problems> {
     let audit =
         Writer::open(&config.audit).map_err(|error| Problems::from(Problem::new("audit", error.to_string())));
-    match (Keyring::open(&config.licenses.keys), Policies::open(&config.policies), audit) {
-        (Ok(keyring), Ok(policies), Ok(audit)) => Ok((Arc::new(keyring), Arc::new(policies), audit)),
-        (keyring, policies, audit) => {
-            let wrong = keyring.err().into_iter().chain(policies.err()).chain(audit.err());
+    let operators = Operators::open(&config.listeners.administration);
+    match (Keyring::open(&config.licenses.keys), Policies::open(&config.policies), audit, operators) {
+        (Ok(keyring), Ok(policies), Ok(audit), Ok(operators)) => {
+            Ok((Arc::new(keyring), Arc::new(policies), audit, Arc::new(operators)))
+        }
+        (keyring, policies, audit, operators) => {
+            let wrong =
+                keyring.err().into_iter().chain(policies.err()).chain(audit.err()).chain(operators.err());
             Err(Problems::from(wrong.flatten().collect::<Vec<Problem>>()))
         }
     }

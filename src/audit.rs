@@ -4,6 +4,7 @@
 //! carry a token: [`record`] says what a record holds, [`writer`] when it is safe,
 //! the private `file` how files are rotated.
 
+pub mod act;
 mod file;
 mod queue;
 pub mod record;
@@ -14,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use act::ActRecord;
 pub use queue::{Counters, Health};
 pub use record::{LicenseFacts, Record};
 pub use writer::Writer;

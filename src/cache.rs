@@ -5,6 +5,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Values by key, the most useful kept, never more than `capacity` bytes of them.
 pub struct Cache<K, V> {
@@ -22,10 +23,29 @@ where
 {
     /// A cache of at most `capacity` bytes, where `weigh` tells the size of a value.
     pub fn bounded(capacity: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        Self::build(capacity, None, weigh)
+    }
+
+    /// The same, where a value is forgotten some time after it was put there.
+    pub fn bounded_for(
+        capacity: u64,
+        lives: Duration,
+        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        Self::build(capacity, Some(lives), weigh)
+    }
+
+    fn build(
+        capacity: u64,
+        lives: Option<Duration>,
+        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
         let weigher = move |_: &K, value: &Arc<V>| {
             u32::try_from(weigh(value) + size_of::<K>() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
         };
-        Self { entries: moka::sync::Cache::builder().max_capacity(capacity).weigher(weigher).build() }
+        let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigher);
+        let builder = lives.into_iter().fold(builder, |builder, lives| builder.time_to_live(lives));
+        Self { entries: builder.build() }
     }
 
     /// Whether it remembers nothing, for it has no capacity.
@@ -41,6 +61,11 @@ where
     /// Remembers `value`.
     pub fn put(&self, key: K, value: Arc<V>) {
         self.entries.insert(key, value);
+    }
+
+    /// Forgets what is remembered under `key`, and returns it: to one caller alone.
+    pub fn take(&self, key: &K) -> Option<Arc<V>> {
+        self.entries.remove(key)
     }
 
     /// The bytes held, once what is over the bound was let go.

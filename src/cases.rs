@@ -4,6 +4,7 @@
 //! decision: its license is really signed and really verified. Refuses to pass a case that
 //! expects nothing.
 
+mod given;
 mod run;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use crate::document::{Document, Problem, Problems};
-use crate::domain::{CheckRequest, Effect};
+use crate::domain::{CheckRequest, Effect, Status};
 
 pub use run::{Outcome, Report, run};
 
@@ -56,6 +57,46 @@ pub struct GateCase {
     pub audiences: Vec<String>,
     /// The folder of its decision log is taken away before the request.
     pub log_removed: bool,
+    /// The license is registered.
+    pub registered: bool,
+    /// What was suspended or revoked before the request: of the license, its key, its assignee or its issuer.
+    pub standings: Vec<StandingCase>,
+    /// The hashes of terms that were accepted for the license.
+    pub accepted: Vec<String>,
+    /// How often the same question was asked before.
+    pub asked_before: u32,
+    /// When the state was last read; absent: at the time of the request.
+    #[schemars(with = "Option<String>")]
+    pub state_read_at: Option<Timestamp>,
+    /// A time that the state was told before; absent: none.
+    #[schemars(with = "Option<String>")]
+    pub state_time: Option<Timestamp>,
+    /// The state cannot be reached any more when the request comes.
+    pub state_lost: bool,
+}
+
+/// A change that was made before the request of a case.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StandingCase {
+    /// What it is about: `license`, `key`, `assignee` or `issuer`, as the license of the case names it.
+    pub which: WhichCase,
+    /// How it stands then.
+    pub status: Status,
+}
+
+/// What a change is about.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhichCase {
+    /// The license itself.
+    License,
+    /// The key that signed it.
+    Key,
+    /// Its assignee.
+    Assignee,
+    /// Its issuer.
+    Issuer,
 }
 
 /// What is presented as a license: claims that are signed for the case, or something else.

@@ -1,15 +1,24 @@
 //! The command line: one file for each verb. Refuses to decide anything itself: it asks a
 //! running gate, or the same modules that a gate is made of.
 
+mod accept;
+mod admin;
 mod check;
 mod connection;
 mod inspect;
 mod issue;
 mod keygen;
+mod licenses;
 mod output;
 mod policy;
 mod quickstart;
+mod register;
+mod reinstate;
+mod revoke;
 mod serve;
+mod suspend;
+mod target;
+mod usage;
 mod warnings;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +47,13 @@ enum Verb {
     Issue(issue::Args),
     Inspect(inspect::Args),
     Check(Box<check::Args>),
+    Register(Box<register::Args>),
+    Licenses(Box<licenses::Args>),
+    Revoke(Box<revoke::Args>),
+    Suspend(Box<suspend::Args>),
+    Reinstate(Box<reinstate::Args>),
+    Accept(Box<accept::Args>),
+    Usage(Box<usage::Args>),
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -110,6 +126,13 @@ pub fn main() -> ExitCode {
         Verb::Issue(args) => issue::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Register(args) => register::run(&args),
+        Verb::Licenses(args) => licenses::run(&args),
+        Verb::Revoke(args) => revoke::run(&args),
+        Verb::Suspend(args) => suspend::run(&args),
+        Verb::Reinstate(args) => reinstate::run(&args),
+        Verb::Accept(args) => accept::run(&args),
+        Verb::Usage(args) => usage::run(&args),
         Verb::Policy(verb) => policy::run(&verb),
     };
     outcome.unwrap_or_else(|error| {

@@ -3,20 +3,23 @@
 //! Refuses unknown keys, and to open or read anything that it names.
 
 pub mod duration;
+pub mod listeners;
 pub mod reference;
 pub mod rules;
 pub mod size;
 pub mod sources;
+pub mod state;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use duration::HumanDuration;
+pub use listeners::{Administration, CertificateOperator, Limits, Listener, Listeners, Scope, Tls};
 pub use size::ByteSize;
 pub use sources::load;
+pub use state::{Embedded, Postgres, State, StoreKind};
 
 /// The whole of `tollgate.yaml`. Relative paths in it start at the folder of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +33,8 @@ pub struct Config {
     pub licenses: Licenses,
     /// What it decides by.
     pub policies: Policies,
+    /// What it must not forget.
+    pub state: State,
     /// Where its decisions are recorded.
     pub audit: Audit,
     /// What it tells about itself.
@@ -56,95 +61,6 @@ impl Default for Gate {
     }
 }
 
-/// Where the gate listens.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listeners {
-    /// gRPC: decisions, health, reflection. Needs `tcp` or `unix`.
-    pub decisions: Listener,
-    /// HTTP: health, metrics, key sets. With `tcp: null` and no `unix` it is off.
-    pub http: Listener,
-    /// Limits of the decisions listener.
-    pub limits: Limits,
-}
-
-impl Default for Listeners {
-    fn default() -> Self {
-        Self {
-            decisions: Listener { tcp: Some(([127, 0, 0, 1], 9191).into()), ..Listener::default() },
-            http: Listener { tcp: Some(([127, 0, 0, 1], 9193).into()), ..Listener::default() },
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// One listener: TCP, a Unix socket, or both.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listener {
-    /// Address and port; `null` for no TCP.
-    #[schemars(
-        with = "Option<String>",
-        title = "socket address",
-        regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}$"),
-        extend("examples" = ["127.0.0.1:9191", "[::1]:9191"])
-    )]
-    pub tcp: Option<SocketAddr>,
-    /// Path of a Unix socket; `null` for none.
-    pub unix: Option<PathBuf>,
-    /// TLS on the TCP address; `null` for none.
-    pub tls: Option<Tls>,
-    /// Lets the TCP address be other than loopback without TLS.
-    pub insecure: bool,
-}
-
-/// TLS of one listener. The files are read again when they change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate chain, PEM, leaf first.
-    pub certificate: PathBuf,
-    /// The private key, PEM.
-    pub key: PathBuf,
-    /// Certificates of the authorities whose clients are let in, PEM. With it, every client
-    /// must present a certificate.
-    #[serde(default)]
-    pub client_ca: Option<PathBuf>,
-}
-
-/// Limits of the decisions listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// The largest message accepted: at least 32 KiB.
-    pub message: ByteSize,
-    /// Requests decided at once on one connection; more wait.
-    #[schemars(range(min = 1))]
-    pub concurrent_requests_per_connection: u32,
-    /// Connections open at once; more wait to be accepted.
-    #[schemars(range(min = 1))]
-    pub connections: u32,
-    /// The most time given to a request, whatever deadline its caller set.
-    pub request_timeout: HumanDuration,
-    /// An idle connection is asked whether it lives after this time.
-    pub keepalive_interval: HumanDuration,
-    /// A connection that does not answer within this time is closed.
-    pub keepalive_timeout: HumanDuration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            message: ByteSize::mib(4),
-            concurrent_requests_per_connection: 1000,
-            connections: 10_000,
-            request_timeout: HumanDuration::seconds(10),
-            keepalive_interval: HumanDuration::seconds(30),
-            keepalive_timeout: HumanDuration::seconds(10),
-        }
-    }
-}
-
 /// Whom the gate trusts to sign licenses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -157,6 +73,8 @@ pub struct Licenses {
     pub cache: ByteSize,
     /// Memory for tokens that were refused.
     pub rejected_cache: ByteSize,
+    /// Memory for registered licenses that were asked for by their id.
+    pub registered_cache: ByteSize,
 }
 
 impl Default for Licenses {
@@ -166,6 +84,7 @@ impl Default for Licenses {
             leeway: HumanDuration::seconds(5),
             cache: ByteSize::mib(64),
             rejected_cache: ByteSize::mib(4),
+            registered_cache: ByteSize::mib(32),
         }
     }
 }

@@ -7,24 +7,36 @@ mod batch;
 mod holder;
 mod obligations;
 mod record;
+mod reserve;
 mod resolve;
+mod standing;
+mod state;
+mod stream;
 mod validity;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::audit::{Writer, redact};
 use crate::config;
+use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, Decision, DecisionId, Effect, Reason};
 use crate::keyring::Keyring;
 use crate::license::Licenses;
 use crate::policy::{Answer, CedarLicense, Licensed, Policies};
+use crate::quota::SettleError;
 use crate::telemetry::instruments::{CacheName, Instruments};
 
 pub use batch::Semantic;
+use resolve::Presented;
 pub use resolve::license_facts;
+pub use state::State;
+pub use stream::{Opened, Running};
 
 /// The most bytes of each word on a reason: as long as a license may be, so that what a license
 /// names is named in full.
@@ -47,19 +59,23 @@ pub struct Pdp {
     keyring: Arc<Keyring>,
     policies: Arc<Policies>,
     licenses: Licenses<CedarLicense>,
+    state: State,
     audit: Writer,
     instruments: Instruments,
+    /// Turns when every running stream must ask again.
+    pulse: tokio::sync::watch::Sender<u64>,
 }
 
 /// A resolved license in force at this moment.
 type Known = crate::license::cache::Known<CedarLicense>;
 
 impl Pdp {
-    /// A decision point over loaded keys, policies and an open decision log.
+    /// A decision point over loaded keys, policies, state and an open decision log.
     pub fn new(
         config: &config::Config,
         keyring: Arc<Keyring>,
         policies: Arc<Policies>,
+        state: State,
         audit: Writer,
         instruments: Instruments,
     ) -> Self {
@@ -71,8 +87,10 @@ impl Pdp {
             keyring,
             policies,
             licenses: Licenses::new(&config.licenses),
+            state,
             audit,
             instruments,
+            pulse: tokio::sync::watch::Sender::new(0),
         }
     }
 
@@ -86,26 +104,47 @@ impl Pdp {
         trace_id: Option<&str>,
         now: Timestamp,
     ) -> Result<Decision, DecideError> {
-        let started = Instant::now();
-        let (mut decision, license) = self.decide(request, now);
-        self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
-        let codes = decision.reasons.iter().map(|reason| reason.code);
-        self.instruments.record_check(decision.effect, codes, started.elapsed());
-        Ok(decision)
+        Ok(self.check_known(request, trace_id, now).await?.0)
     }
 
-    /// The steps. All that can run do, so a denial names everything that is wrong.
-    fn decide(&self, request: &CheckRequest, now: Timestamp) -> (Decision, Option<Arc<Known>>) {
+    /// The same, with the license that it was about.
+    async fn check_known(
+        &self,
+        request: &CheckRequest,
+        trace_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
+        let started = Instant::now();
+        let presented = self.look_up(request).await;
+        let (mut decision, license) = self.decide(request, presented, now);
+        self.check_acceptance(license.as_deref(), &mut decision).await;
+        let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
+        self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
+        self.conclude(request, license.as_deref(), held, &mut decision, now).await;
+        let codes = decision.reasons.iter().map(|reason| reason.code);
+        self.instruments.record_check(decision.effect, codes, started.elapsed());
+        Ok((decision, license))
+    }
+
+    /// The steps that read memory alone. All that can run do, so a denial names everything that is wrong.
+    fn decide(
+        &self,
+        request: &CheckRequest,
+        presented: Result<Presented<'_>, Reason>,
+        now: Timestamp,
+    ) -> (Decision, Option<Arc<Known>>) {
         let policies = self.policies.current();
         let mut reasons = validity::check_lists(request);
         let can_be_asked = reasons.is_empty();
         let mut answer = Arc::default();
-        let license = self.resolve_license(request, &policies).map_err(|reason| reasons.push(reason)).ok();
+        let license = presented.and_then(|presented| self.verify_token(presented.token(), &policies));
+        let license = license.map_err(|reason| reasons.push(reason)).ok();
         if let Some(license) = &license {
             let claims = &license.license.claims;
             reasons.extend(validity::check_window(claims, self.leeway, now));
             reasons.extend(validity::check_audience(claims, &self.audiences));
-            reasons.extend(validity::check_terms_without_state(claims));
+            reasons.extend(validity::check_terms_are_enforced(claims));
+            reasons.extend(self.check_standing(license, now));
             reasons.extend(holder::check_holder(claims, &request.holder));
             if can_be_asked {
                 answer = self.ask_policies(&policies, license, request);
@@ -124,6 +163,9 @@ impl Pdp {
             reasons: reasons.into_iter().map(fit_to_show).collect(),
             obligations: if allowed { obligations } else { Vec::new() },
             valid_until: license.as_ref().map(|license| license.license.claims.exp),
+            quotas: Vec::new(),
+            reservation: None,
+            status_as_of: self.state.revocations.as_of(now).ok(),
             policy_revision: policies.revision().clone(),
             granting_policies: if allowed && request.explain { answer.granting.clone() } else { Vec::new() },
         };
@@ -141,6 +183,19 @@ impl Pdp {
         let (answer, remembered) = policies.answer(licensed, request);
         self.instruments.cache_lookup(CacheName::PolicyAnswers, remembered);
         answer
+    }
+
+    /// Says how much of a reservation was used; the rest goes back to its quotas.
+    ///
+    /// # Errors
+    /// When there is no such reservation, or more was used than it has.
+    pub fn settle(&self, id: Uuid, usage: &BTreeMap<String, f64>) -> Result<Vec<QuotaState>, SettleError> {
+        self.state.quotas.settle(id, usage)
+    }
+
+    /// The state that decisions ask.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// The bytes that verified licenses and refused tokens take.
@@ -169,5 +224,5 @@ fn deny(decision: &mut Decision, reason: Reason) {
     decision.effect = Effect::Deny;
     decision.obligations.clear();
     decision.granting_policies.clear();
-    decision.reasons.push(reason);
+    decision.reasons.push(fit_to_show(reason));
 }

@@ -5,11 +5,13 @@
 //! a cached decision: services are told apart by name, and HTTP/2 itself limits the requests
 //! that are under way on a connection.
 
+mod admin;
 pub mod convert;
 mod deadline;
 mod decision;
 mod health;
 mod status;
+mod stream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic_health::pb::health_server::{self, HealthServer};
@@ -28,13 +31,16 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use crate::config::Limits;
 use crate::decision::Pdp;
 use crate::domain::Clock;
-use crate::listener::{Listener, sessions};
+use crate::listener::{Listener, Peer, sessions};
 use crate::proto::v1::decision_service_server::{self, DecisionService, DecisionServiceServer};
 use crate::telemetry::instruments::Instruments;
 use crate::telemetry::readiness::Readiness;
 
 use decision::Decisions;
 use health::Health;
+use stream::Streams;
+
+pub use admin::AdminServer;
 
 /// What a connection may have sent before it is asked to wait: enough that no caller does.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -49,6 +55,7 @@ pub struct Server {
     clock: Clock,
     limits: Limits,
     instruments: Instruments,
+    closing: watch::Receiver<bool>,
 }
 
 /// The gRPC server cannot be built.
@@ -60,15 +67,16 @@ pub enum GrpcError {
 }
 
 impl Server {
-    /// A server that asks `pdp`.
+    /// A server that asks `pdp`, and ends its streams when `closing` turns true.
     pub fn new(
         pdp: Arc<Pdp>,
         readiness: Readiness,
         clock: Clock,
         limits: Limits,
         instruments: Instruments,
+        closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { pdp, readiness, clock, limits, instruments }
+        Self { pdp, readiness, clock, limits, instruments, closing }
     }
 
     /// Serves until `shutdown` resolves, then answers what is under way and resolves. Health
@@ -82,7 +90,10 @@ impl Server {
         listener: Listener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), GrpcError> {
-        let decisions = Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits) };
+        let streams =
+            Streams { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), closing: self.closing };
+        let decisions =
+            Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits), streams };
         serve(decisions, &self.readiness, &self.limits, self.instruments, listener, shutdown).await
     }
 }
@@ -99,14 +110,17 @@ async fn serve<D: DecisionService>(
     let services = Arc::new(Services {
         decisions: DecisionServiceServer::new(decisions).max_decoding_message_size(bytes(limits)),
         health: HealthServer::new(health),
-        reflection: reflection()?,
+        reflection: reflection(&[decision_service_server::SERVICE_NAME, health_server::SERVICE_NAME])?,
         longest: limits.request_timeout.get(),
         instruments,
     });
-    let service = service_fn(move |request| {
+    let service = |_: &Peer| {
         let services = Arc::clone(&services);
-        async move { Ok::<_, Infallible>(services.answer(request).await) }
-    });
+        service_fn(move |request| {
+            let services = Arc::clone(&services);
+            async move { Ok::<_, Infallible>(services.answer(request).await) }
+        })
+    };
     sessions::serve(listener, http2(limits), service, reporter.report_until(shutdown)).await;
     Ok(())
 }
@@ -127,11 +141,15 @@ fn http2(limits: &Limits) -> auto::Builder<TokioExecutor> {
     http
 }
 
-fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>, GrpcError> {
-    let services = tonic_reflection::server::Builder::configure()
+/// Reflection that lists these services, and itself.
+fn reflection(
+    services: &[&'static str],
+) -> Result<ServerReflectionServer<impl ServerReflection + use<>>, GrpcError> {
+    let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    Ok(services.build_v1()?)
+    let listed = services.iter().chain([&REFLECTION]);
+    Ok(listed.fold(builder, |builder, name| builder.with_service_name(*name)).build_v1()?)
 }
 
 struct Services<D, R> {

@@ -48,7 +48,7 @@ impl Server {
     /// Serves until `shutdown` resolves, then answers what is under way and resolves.
     pub async fn serve(self, listener: Listener, shutdown: impl Future<Output = ()>) {
         let service = TowerToHyperService::new(self.routes());
-        sessions::serve(listener, builder(), service, shutdown).await;
+        sessions::serve(listener, builder(), |_| service.clone(), shutdown).await;
     }
 
     fn routes(self) -> Router {

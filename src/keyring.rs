@@ -66,6 +66,11 @@ impl Keys {
         self.sets.len()
     }
 
+    /// The names of the issuers.
+    pub fn issuer_names(&self) -> Vec<String> {
+        self.sets.iter().map(|set| set.issuer.clone()).collect()
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.by_kid.values().map(Vec::len).sum()

@@ -3,11 +3,13 @@
 //! The map. Imports run strictly leftward (`tests/it/layering.rs` fails otherwise):
 //!
 //! ```text
-//! domain < document < config < telemetry < {cache watch} < keyring < {license policy audit}
-//!        < decision < cases < listener < {grpc http} < app < cli < main
+//! domain < document < config < telemetry < {cache watch} < store < keyring
+//!        < {license policy quota revocation audit} < decision < cases < administration < listener
+//!        < {grpc http} < app < cli < main
 //! ```
 //!
 //! Start at [`decision::Pdp::check`]: it reads as the steps of a decision.
+pub mod administration;
 pub mod app;
 pub mod audit;
 pub mod cache;
@@ -24,5 +26,8 @@ pub mod license;
 pub mod listener;
 pub mod policy;
 pub mod proto;
+pub mod quota;
+pub mod revocation;
+pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -8,10 +8,12 @@ pub mod cache;
 pub mod claims;
 pub mod draft;
 pub mod jws;
+pub mod registered;
 pub mod sign;
 pub mod verify;
 
 pub use cache::Licenses;
 pub use claims::{Audience, Claims, Confirmation};
 pub use draft::Draft;
+pub use registered::Registry;
 pub use verify::{Refusal, VerifiedLicense};

@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config;
 use crate::watch::{Watch, WatchError};
 
-pub use connection::Connection;
+pub use connection::{Connection, Peer};
 use tls::{Certificates, TlsError};
 use unix::Socket;
 
@@ -79,6 +79,12 @@ pub enum ListenError {
     /// The certificates cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+}
+
+/// Resolves when the value turns true, or when nobody can turn it any more: so listeners and streams
+/// learn that they are to end.
+pub async fn turned(mut closing: watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 enum Incoming {

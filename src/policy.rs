@@ -3,6 +3,7 @@
 //! Refuses a set in which anything is wrong: the one in force stays. Only this module and
 //! those below it know Cedar.
 
+pub mod administration;
 pub mod assemble;
 pub mod catalog;
 pub mod compose;
@@ -52,6 +53,7 @@ pub struct Snapshot {
     index: index::Index,
     rules: HashMap<PolicyId, validate::Rule>,
     actions: HashMap<Action, Arc<entities::Node>>,
+    administration: administration::Rules,
     shapes: shape::Shapes,
     purposes: catalog::Nodes,
     regions: catalog::Nodes,
@@ -83,7 +85,7 @@ impl Snapshot {
             |error: &dyn std::fmt::Display| Problems::from(Problem::new("policies", error.to_string()));
         let types = entities::Types::new().map_err(|error| internal(&error))?;
         let schema = validate::schema(sources)?;
-        let rules = validate::rules(sources, &schema)?;
+        let rules = validate::rules(&sources.policies, &schema)?;
         let terms: Vec<_> = rules.iter().map(|rule| &rule.policy).filter(|p| compose::is_term(p)).collect();
         let composed = compose::conjunction(terms.iter().copied())
             .and_then(|condition| residual::Residuals::new(condition, terms.len()))
@@ -104,6 +106,10 @@ impl Snapshot {
             actions: actions(&schema, &types).map_err(|error| internal(&error))?,
             purposes: catalog::taxonomy(&sources.purposes, "Tollgate::Purpose", &schema)?,
             catalog: catalog::catalog(&sources.catalog, &types, &schema, &regions)?,
+            administration: administration::Rules::compile(
+                &sources.administration_schema,
+                &sources.administration,
+            )?,
             regions,
             rules: rules.into_iter().map(|rule| (rule.policy.id().clone(), rule)).collect(),
             answers: Cache::bounded(answer_cache, weigh),
@@ -121,6 +127,14 @@ impl Snapshot {
     /// The ids of the policies.
     pub fn ids(&self) -> impl Iterator<Item = String> {
         self.rules.values().map(validate::Rule::id)
+    }
+
+    /// Whether an act of administration is permitted.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn may_administer(&self, act: administration::Act<'_>) -> Result<(), administration::Forbidden> {
+        self.administration.judge(act)
     }
 
     /// The bytes of the remembered answers.
@@ -187,7 +201,7 @@ fn weigh(answer: &Answer) -> usize {
 
 /// The key of a question: everything that an answer can depend on, hashed so that no two
 /// questions share one.
-fn question(license: Licensed<'_>, request: &CheckRequest) -> [u8; 32] {
+pub fn question(license: Licensed<'_>, request: &CheckRequest) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(license.license.digest);
     let mut field = |text: &str| {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tollgate::audit::Writer;
 use tollgate::config::{AuditFile, Config};
-use tollgate::decision::Pdp;
+use tollgate::decision::{Pdp, State};
 use tollgate::domain::request::{Resource, Subject};
 use tollgate::domain::time::Timestamp;
 use tollgate::domain::{CheckRequest, Clock, Effect, LicenseRef};
@@ -18,6 +18,8 @@ use tollgate::keyring::{Keyring, TrustedKey};
 use tollgate::license::{Claims, sign};
 use tollgate::policy::Policies;
 use tollgate::policy::load::{Sources, Text};
+use tollgate::store::StateStore;
+use tollgate::store::redb::RedbStore;
 use tollgate::telemetry::instruments::Instruments;
 
 const ISSUER: &str = "https://data.example";
@@ -64,9 +66,13 @@ impl Scene {
         let policies = Arc::new(policies);
         let audit = Writer::open(&config.audit).unwrap();
         let instruments = Instruments::detached();
-        let pdp = Pdp::new(&config, keyring.clone(), policies.clone(), audit.clone(), instruments);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
+        let state = State::over(&store, &config);
+        let pdp = Pdp::new(&config, keyring.clone(), policies.clone(), state, audit.clone(), instruments);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let now = Clock::system().now();
+        // The time stands still here, so the state does not grow stale.
+        runtime.block_on(pdp.state().revocations.read(&Clock::of(move || now))).unwrap();
         Self { config, keyring, policies, audit, key, now, pdp, runtime, _folder: folder }
     }
 

@@ -109,6 +109,9 @@ fn records(criterion: &mut Criterion) {
         reasons: Vec::new(),
         obligations: Vec::new(),
         valid_until: Some(scene.now),
+        quotas: Vec::new(),
+        reservation: None,
+        status_as_of: None,
         policy_revision: scene.policies.current().revision().clone(),
         granting_policies: Vec::new(),
     };

@@ -14,15 +14,17 @@ use tokio::runtime::{self, Runtime};
 use tollgate::audit::Writer;
 use tollgate::cases::Case;
 use tollgate::config::{self, Audit, AuditFile, ByteSize, Config};
-use tollgate::decision::{Pdp, license_facts};
+use tollgate::decision::{Pdp, State, license_facts};
 use tollgate::document::{Document, Problems};
-use tollgate::domain::{CheckRequest, Effect, LicenseRef};
+use tollgate::domain::{CheckRequest, Clock, Effect, LicenseRef};
 use tollgate::grpc::convert;
 use tollgate::keyring::Keyring;
 use tollgate::keyring::jwks::{KeySet, PublicJwk};
 use tollgate::license::{Claims, Draft, jws, sign, verify};
 use tollgate::policy::{Licensed, Policies, Snapshot, Sources, load::Text};
 use tollgate::proto::v1 as wire;
+use tollgate::store::StateStore;
+use tollgate::store::redb::RedbStore;
 use tollgate::telemetry::instruments::Instruments;
 
 /// Takes bytes, and tells whether they were accepted.
@@ -84,8 +86,11 @@ impl Scene {
         let audit = Audit { stdout: false, file: Some(file), ..Audit::default() };
         let config = Config { audit, ..Config::default() };
         let writer = Writer::open(&config.audit).unwrap();
-        let pdp = Pdp::new(&config, keyring.clone(), policies, writer, Instruments::detached());
-        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
+        let state = State::over(&store, &config);
+        let pdp = Pdp::new(&config, keyring.clone(), policies, state, writer, Instruments::detached());
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(pdp.state().revocations.read(&Clock::of(|| NOW))).unwrap();
         let token = sign::sign(&Claims::parse(CLAIMS.as_bytes()).unwrap(), KID, &key).unwrap();
         Self { folder, keyring, pdp, runtime, token, key }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::task::JoinHandle;
 
+use crate::administration::Operators;
 use crate::audit::{Health, Writer};
 use crate::decision::Pdp;
 use crate::document::Problems;
@@ -25,6 +26,7 @@ pub(super) struct Reloads {
     pub(super) readiness: Readiness,
     pub(super) instruments: Instruments,
     pub(super) clock: Clock,
+    pub(super) pdp: Arc<Pdp>,
 }
 
 impl Reloads {
@@ -49,6 +51,8 @@ impl Reloads {
             }
         }
         self.instruments.reload(what, outcome.is_ok(), self.clock.now());
+        // What goes on may hang on what is new.
+        self.pdp.ask_running_again();
     }
 }
 
@@ -93,6 +97,25 @@ pub(super) fn follow_policies(reloads: &Reloads, policies: Arc<Policies>) -> Res
         reloads.tell(Reloaded::Policies, "policies", &outcome, &in_force(&policies));
         tell_revision(&reloads, &policies);
     })
+}
+
+/// Follows the file of tokens, if there is one.
+pub(super) fn follow_tokens(
+    reloads: &Reloads,
+    operators: Arc<Operators>,
+) -> Result<Option<Watch>, WatchError> {
+    let Some(file) = operators.file().map(Path::to_owned) else { return Ok(None) };
+    let reloads = reloads.clone();
+    let watch = Watch::start(&[file], move || {
+        let outcome = operators.reload();
+        match &outcome {
+            Ok(false) => return,
+            Ok(true) => tracing::info!(tokens = operators.tokens(), "new tokens are in force"),
+            Err(problems) => tracing::error!("new tokens are refused, those in force stay: {problems}"),
+        }
+        reloads.instruments.reload(Reloaded::Tokens, outcome.is_ok(), reloads.clock.now());
+    })?;
+    Ok(Some(watch))
 }
 
 /// A gate that cannot record does not call itself ready.

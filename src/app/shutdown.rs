@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::App;
 
@@ -33,11 +33,6 @@ pub enum StopError {
     Late(u64),
 }
 
-/// Resolves when the value turns true, or when nobody can turn it any more.
-pub(super) async fn turned(mut closing: watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 impl App {
     /// Runs until SIGTERM or SIGINT, then stops in order; a second signal cuts that short.
     ///
@@ -57,8 +52,19 @@ impl App {
         }
     }
 
-    /// Stops in order: health says NOT_SERVING; after the notice listeners close; requests in
-    /// flight are answered within the grace; records are written out within as much again, or five seconds;
+    /// Gives back what was set aside of quotas, and hands in usage.
+    async fn release_state(&self) {
+        let stopped = tokio::time::timeout(LAST_RECORDS, self.state.quotas.stop(self.clock.now())).await;
+        match stopped {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "quotas and usage were not handed back"),
+            Err(_) => tracing::warn!("quotas and usage were not handed back in time"),
+        }
+        self.store.close().await;
+    }
+
+    /// Stops in order: health says NOT_SERVING; after the notice listeners close and streams end; requests
+    /// in flight are answered within the grace; quotas and usage are handed back; records are written out within as much again, or five seconds;
     /// telemetry is sent.
     ///
     /// # Errors
@@ -75,8 +81,10 @@ impl App {
         }
         self.grpc_server.abort();
         self.http_server.abort();
-        self.log_follower.abort();
+        self.admin_server.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         self.followers.clear();
+        self.release_state().await;
         let closed =
             tokio::time::timeout(self.shutdown.grace.get().max(LAST_RECORDS), self.audit.close()).await;
         self.telemetry.shutdown().await;

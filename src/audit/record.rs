@@ -230,7 +230,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// A value in the form in which it is displayed, written without an allocation.
-struct Shown<T>(T);
+pub(super) struct Shown<T>(pub(super) T);
 
 impl<T: fmt::Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -239,7 +239,7 @@ impl<T: fmt::Display> Serialize for Shown<T> {
 }
 
 /// A time in RFC 3339, always with six digits behind the second, so that lines sort as text.
-struct Micros(Timestamp);
+pub(super) struct Micros(pub(super) Timestamp);
 
 impl Serialize for Micros {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

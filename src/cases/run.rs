@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Map, Value, json};
 
+use super::given::Given;
 use super::{Case, LicenseCase, Signer};
 use crate::audit::Writer;
 use crate::config::{Audit, AuditFile, AuditMode, ByteSize, Config, Gate};
@@ -20,7 +21,7 @@ use crate::policy::{Policies, Sources, load::Text};
 use crate::telemetry::instruments::Instruments;
 
 /// The issuer of the sample license.
-const ISSUER: &str = "https://data.example";
+pub(super) const ISSUER: &str = "https://data.example";
 
 /// What became of one case.
 #[derive(Clone, Debug)]
@@ -66,6 +67,9 @@ pub enum RunError {
     /// A case's decision log could not be opened.
     #[error("{path}: {error}", path = .0.display(), error = .1)]
     Audit(PathBuf, crate::audit::AuditError),
+    /// A case's state could not be made.
+    #[error("{path}: {error}", path = .0.display(), error = .1)]
+    State(PathBuf, crate::store::StoreError),
     /// A sample key set could not be written as JSON.
     #[error("a key set could not be written: {0}")]
     Json(#[from] serde_json::Error),
@@ -144,8 +148,17 @@ async fn decide(
     if case.gate.log_removed {
         folder.close()?;
     }
-    let pdp = Pdp::new(&config, keyring, policies, audit.clone(), Instruments::detached());
+    let given = Given::of(case, &config).await.map_err(|error| RunError::State(path.to_owned(), error))?;
+    let pdp = Pdp::new(&config, keyring, policies, given.state, audit.clone(), Instruments::detached());
     let request = CheckRequest { license: license(&case.license), explain: true, ..case.request.clone() };
+    for _ in 0..case.gate.asked_before {
+        pdp.check(&request, None, case.now)
+            .await
+            .map_err(|error| RunError::Folder(std::io::Error::other(error)))?;
+    }
+    if case.gate.state_lost {
+        given.store.close().await;
+    }
     let decision = pdp.check(&request, None, case.now).await;
     // The log of a case that is about an unwritable log does not close well.
     let _ = audit.close().await;
@@ -174,7 +187,7 @@ fn differences(case: &Case, decision: &Decision) -> Vec<String> {
     differences
 }
 
-fn key(signer: Signer) -> SigningKey {
+pub(super) fn key(signer: Signer) -> SigningKey {
     let seed = match signer {
         Signer::Issuer => 1,
         Signer::RetiredKey => 2,
@@ -207,7 +220,7 @@ fn license(case: &LicenseCase) -> LicenseRef {
     }
 }
 
-fn signed(case: &LicenseCase) -> String {
+pub(super) fn signed(case: &LicenseCase) -> String {
     let signing = key(case.signed_by);
     let named = if case.signed_by == Signer::Forger { key(Signer::Issuer) } else { signing.clone() };
     let kid = PublicJwk::of(&named.verifying_key()).kid;
@@ -219,7 +232,7 @@ fn signed(case: &LicenseCase) -> String {
 }
 
 /// A license to read `sales/eu` for research, valid in 2026.
-fn sample() -> Value {
+pub(super) fn sample() -> Value {
     json!({
         "iss": ISSUER,
         "sub": "acme",
@@ -236,7 +249,7 @@ fn sample() -> Value {
 }
 
 /// Replaces members, at any depth; `null` removes one.
-fn overlay(mut value: Value, changes: &Map<String, Value>) -> Value {
+pub(super) fn overlay(mut value: Value, changes: &Map<String, Value>) -> Value {
     let Value::Object(members) = &mut value else { return value };
     for (name, change) in changes {
         match (members.remove(name), change) {

@@ -12,12 +12,49 @@ use super::CliError;
 use crate::config::HumanDuration;
 use crate::document::with_causes;
 
-/// Where the gate is.
+/// Where decisions are asked for.
 #[derive(Debug, clap::Args)]
 pub(super) struct Connection {
     /// The gate: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`
     #[arg(long, value_name = "ADDRESS", default_value = "http://127.0.0.1:9191")]
     gate: String,
+    #[command(flatten)]
+    transport: Transport,
+}
+
+impl Connection {
+    /// Connects.
+    pub(super) async fn open(&self) -> Result<Channel, CliError> {
+        self.transport.open(decisions(&self.gate)).await.map_err(undecided)
+    }
+
+    /// A request that is given up in time.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        self.transport.request(message)
+    }
+}
+
+/// Connects to a gate of our own, in clear text.
+pub(super) async fn nearby(gate: &str) -> Result<Channel, CliError> {
+    let place = decisions(gate);
+    place.connect(place.endpoint()?.connect_timeout(Duration::from_secs(5))).await.map_err(undecided)
+}
+
+fn decisions(address: &str) -> Place<'_> {
+    Place { option: "--gate", does: "answers", address }
+}
+
+/// A gate that cannot be reached has not decided.
+fn undecided(error: CliError) -> CliError {
+    match error {
+        CliError::Failed(words) => CliError::Failed(format!("could not decide: {words}")),
+        other => other,
+    }
+}
+
+/// TLS, and how long to wait: the same for whatever is asked of a gate.
+#[derive(Debug, clap::Args)]
+pub(super) struct Transport {
     /// The authorities that may vouch for the gate's certificate, PEM; absent: the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -32,21 +69,22 @@ pub(super) struct Connection {
     timeout: HumanDuration,
 }
 
-impl Connection {
+impl Transport {
     /// Connects.
-    pub(super) async fn open(&self) -> Result<Channel, CliError> {
-        let mut endpoint = endpoint(&self.gate)?.connect_timeout(self.timeout.get());
-        if self.gate.starts_with("https:") {
+    pub(super) async fn open(&self, place: Place<'_>) -> Result<Channel, CliError> {
+        let Place { option, address, .. } = place;
+        let mut endpoint = place.endpoint()?.connect_timeout(self.timeout.get());
+        if address.starts_with("https:") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(CliError::failed)?;
         } else if self.ca.is_some() || self.certificate.is_some() {
             let right = "`--ca`, `--certificate` and `--key` need `https://HOST:PORT`";
-            return Err(CliError::Input(format!("`--gate {}` is not TLS; {right}", self.gate)));
+            return Err(CliError::Input(format!("`{option} {address}` is not TLS; {right}")));
         }
         // The time to connect does not count the handshake of TLS.
-        let connected = tokio::time::timeout(self.timeout.get(), connect(&self.gate, endpoint)).await;
+        let connected = tokio::time::timeout(self.timeout.get(), place.connect(endpoint)).await;
         connected.unwrap_or_else(|_| {
-            let (gate, timeout) = (&self.gate, &self.timeout);
-            Err(CliError::Failed(format!("could not decide: `{gate}` did not answer within {timeout}")))
+            let timeout = self.timeout;
+            Err(CliError::Failed(format!("`{address}` did not answer within {timeout}")))
         })
     }
 
@@ -55,6 +93,11 @@ impl Connection {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout.get());
         request
+    }
+
+    /// How long to wait for an answer.
+    pub(super) fn timeout(&self) -> HumanDuration {
+        self.timeout
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, CliError> {
@@ -71,22 +114,32 @@ impl Connection {
     }
 }
 
-/// Connects to a gate of our own, in clear text.
-pub(super) async fn nearby(gate: &str) -> Result<Channel, CliError> {
-    connect(gate, endpoint(gate)?.connect_timeout(Duration::from_secs(5))).await
+/// Where something is asked of a gate.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The option that says so.
+    pub(super) option: &'static str,
+    /// What a gate does there, for errors.
+    pub(super) does: &'static str,
+    /// The address itself.
+    pub(super) address: &'a str,
 }
 
-fn endpoint(gate: &str) -> Result<Endpoint, CliError> {
-    Endpoint::from_shared(gate.to_owned()).map_err(|error| {
-        let right = "write `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`";
-        CliError::Input(format!("`--gate {gate}`: {error}; {right}"))
-    })
-}
+impl Place<'_> {
+    fn endpoint(self) -> Result<Endpoint, CliError> {
+        let Self { option, address, .. } = self;
+        Endpoint::from_shared(address.to_owned()).map_err(|error| {
+            let right = "write `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`";
+            CliError::Input(format!("`{option} {address}`: {error}; {right}"))
+        })
+    }
 
-async fn connect(gate: &str, endpoint: Endpoint) -> Result<Channel, CliError> {
-    endpoint.connect().await.map_err(|error| {
-        CliError::Failed(format!("could not decide: no gate answers at `{gate}`: {}", with_causes(&error)))
-    })
+    async fn connect(self, endpoint: Endpoint) -> Result<Channel, CliError> {
+        let Self { does, address, .. } = self;
+        endpoint.connect().await.map_err(|error| {
+            CliError::Failed(format!("no gate {does} at `{address}`: {}", with_causes(&error)))
+        })
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {

@@ -8,8 +8,10 @@ use crate::policy::load::built_in_names;
 /// What is worth a look before a license is handed out.
 pub(super) fn of(terms: &Terms) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
-    warnings.extend(terms.needing_state().into_iter().map(|term| {
-        format!("terms.{term}: gates of this version keep no state, and deny every use (TERM_UNSUPPORTED)")
+    warnings.extend(terms.unenforced().map(|term| {
+        format!(
+            "terms.{term}: gates of this version cannot enforce it, and deny every use (TERM_UNSUPPORTED)"
+        )
     }));
     let names = [
         ("purposes", Some(&terms.purposes), built_in_names("purposes.json"), "a DPV purpose"),

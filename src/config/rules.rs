@@ -5,7 +5,7 @@
 use http::Uri;
 use tracing_subscriber::EnvFilter;
 
-use super::{AuditMode, ByteSize, Config, HumanDuration, Listener};
+use super::{AuditMode, ByteSize, Config, HumanDuration, Listener, StoreKind};
 
 /// A key, and what is wrong with its value.
 pub type Objection = (String, String);
@@ -22,6 +22,7 @@ pub fn check(config: &Config) -> Vec<Objection> {
     names(config, &mut objections);
     listeners(config, &mut objections);
     limits(config, &mut objections);
+    state(config, &mut objections);
     audit(config, &mut objections);
     telemetry(config, &mut objections);
     objections
@@ -47,7 +48,17 @@ fn names(config: &Config, objections: &mut Vec<Objection>) {
 fn listeners(config: &Config, objections: &mut Vec<Objection>) {
     let listeners = &config.listeners;
     exposure("listeners.decisions", &listeners.decisions, objections);
+    exposure("listeners.administration", &listeners.administration.listener(), objections);
     exposure("listeners.http", &listeners.http, objections);
+    let administration = &listeners.administration;
+    let has_authority = administration.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if !administration.operators.is_empty() && !has_authority {
+        object(
+            objections,
+            "listeners.administration.operators",
+            "names certificates, and none is asked for; set `listeners.administration.tls` with `client_ca`",
+        );
+    }
     if listeners.decisions.tcp.is_none() && listeners.decisions.unix.is_none() {
         object(objections, "listeners.decisions", "has neither `tcp` nor `unix`; nobody could ask the gate");
     }
@@ -90,6 +101,37 @@ fn not_zero(objections: &mut Vec<Objection>, key: &str, time: HumanDuration) {
 fn at_least(objections: &mut Vec<Objection>, key: &str, size: ByteSize, least: u64) {
     if size.bytes() < least {
         object(objections, key, format!("`{size}` is too small: at least {} KiB", least >> 10));
+    }
+}
+
+fn state(config: &Config, objections: &mut Vec<Objection>) {
+    let state = &config.state;
+    not_zero(objections, "state.max_staleness", state.max_staleness);
+    if state.max_staleness < HumanDuration::seconds(1) {
+        object(objections, "state.max_staleness", "is below `1s`; the state is read twice a second");
+    }
+    match (&state.store, &state.postgres) {
+        (StoreKind::Embedded, None) => {}
+        (StoreKind::Embedded, Some(_)) => {
+            object(objections, "state.postgres", "is not used; set `state.store: postgres`");
+        }
+        (StoreKind::Postgres, None) => {
+            object(objections, "state.postgres", "is missing; `state.store: postgres` needs its `url`");
+        }
+        (StoreKind::Postgres, Some(postgres)) => {
+            not_zero(objections, "state.postgres.statement_timeout", postgres.statement_timeout);
+            if postgres.statement_timeout >= config.listeners.limits.request_timeout {
+                object(
+                    objections,
+                    "state.postgres.statement_timeout",
+                    "is not below `listeners.limits.request_timeout`; a check would end before its statement",
+                );
+            }
+        }
+    }
+    if state.embedded.path.file_name().is_none() {
+        let path = state.embedded.path.display();
+        object(objections, "state.embedded.path", format!("`{path}` names no file"));
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Config, Listener, rules};
+use super::{Config, rules};
 use crate::document::{Document, Problem, Problems, Schema};
 
 /// What every variable begins with; upper or lower case.
@@ -174,10 +174,21 @@ fn anchor(config: &mut Config, folder: &Path, is_ours: impl Fn(&str) -> bool) {
     add("/licenses/keys".to_owned(), Some(&mut config.licenses.keys));
     add("/policies/directory".to_owned(), config.policies.directory.as_mut());
     add("/policies/catalog".to_owned(), config.policies.catalog.as_mut());
+    add("/state/embedded/path".to_owned(), Some(&mut config.state.embedded.path));
+    if let Some(postgres) = &mut config.state.postgres {
+        add("/state/postgres/password_file".to_owned(), postgres.password_file.as_mut());
+        add("/state/postgres/ca".to_owned(), postgres.ca.as_mut());
+    }
     add("/audit/file/path".to_owned(), config.audit.file.as_mut().map(|file| &mut file.path));
     let listeners = &mut config.listeners;
-    for (name, listener) in [("decisions", &mut listeners.decisions), ("http", &mut listeners.http)] {
-        let Listener { unix, tls, .. } = listener;
+    let administration = &mut listeners.administration;
+    add("/listeners/administration/tokens".to_owned(), administration.tokens.as_mut());
+    let of_listeners = [
+        ("decisions", &mut listeners.decisions.unix, &mut listeners.decisions.tls),
+        ("administration", &mut administration.unix, &mut administration.tls),
+        ("http", &mut listeners.http.unix, &mut listeners.http.tls),
+    ];
+    for (name, unix, tls) in of_listeners {
         let pointer = format!("/listeners/{name}");
         add(format!("{pointer}/unix"), unix.as_mut());
         if let Some(tls) = tls {

@@ -1,6 +1,7 @@
 //! Steps 1 and 2: from what the request carries to a verified license.
 //!
-//! Refuses ids: this gate has no registry of licenses.
+//! A license that is named by its id is verified as one whose token was sent: the registry is not
+//! believed. Refuses ids that nobody registered.
 
 use std::sync::Arc;
 
@@ -9,14 +10,29 @@ use crate::domain::{CheckRequest, Code, LicenseRef, Reason};
 use crate::license::cache::Found;
 use crate::license::{Refusal, VerifiedLicense};
 use crate::policy::{LicenseFacts, Snapshot};
+use crate::store::Registered;
 use crate::telemetry::instruments::CacheName;
 
+/// Where the token of a request comes from.
+pub(super) enum Presented<'a> {
+    /// It was sent.
+    Token(&'a str),
+    /// It is that of a registered license.
+    Registered(Arc<Registered>),
+}
+
+impl Presented<'_> {
+    pub(super) fn token(&self) -> &str {
+        match self {
+            Self::Token(token) => token,
+            Self::Registered(license) => &license.token,
+        }
+    }
+}
+
 impl Pdp {
-    pub(super) fn resolve_license(
-        &self,
-        request: &CheckRequest,
-        policies: &Snapshot,
-    ) -> Result<Arc<Known>, Reason> {
+    /// Finds the token. Waits only where a registered license is asked for that this gate has not seen.
+    pub(super) async fn look_up<'a>(&self, request: &'a CheckRequest) -> Result<Presented<'a>, Reason> {
         match &request.license {
             LicenseRef::Missing => {
                 Err(Reason::new(Code::LicenseMissing, "the request has neither `token` nor `license_id`"))
@@ -24,15 +40,22 @@ impl Pdp {
             LicenseRef::Token(token) if token.is_empty() => {
                 Err(Reason::new(Code::LicenseMissing, "the request's `token` is empty"))
             }
-            LicenseRef::Id(id) => Err(Reason::new(
-                Code::LicenseUnknown,
-                format!("no license `{id}` is registered at this gate"),
-            )),
-            LicenseRef::Token(token) => self.verify_token(token, policies),
+            LicenseRef::Token(token) => Ok(Presented::Token(token)),
+            LicenseRef::Id(id) => {
+                let records = self.state.revocations.records();
+                match self.state.registry.license(id, records).await {
+                    Ok(Some(license)) => Ok(Presented::Registered(license)),
+                    Ok(None) => {
+                        let admin = format!("no license `{id}` is registered at this gate");
+                        Err(Reason::new(Code::LicenseUnknown, admin))
+                    }
+                    Err(error) => Err(Reason::new(Code::StateUnavailable, error.to_string())),
+                }
+            }
         }
     }
 
-    fn verify_token(&self, token: &str, policies: &Snapshot) -> Result<Arc<Known>, Reason> {
+    pub(super) fn verify_token(&self, token: &str, policies: &Snapshot) -> Result<Arc<Known>, Reason> {
         let keys = self.keyring.current();
         let prepare = |license: &VerifiedLicense| {
             let prepared = policies.license(license_facts(license));

@@ -2,6 +2,7 @@
 //!
 //! Refuses leeway for `exp`: a license ends at the second that it names.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,13 +36,10 @@ pub(super) fn check_audience(claims: &Claims, ours: &[String]) -> Option<Reason>
     Some(Reason::new(Code::AudienceMismatch, admin))
 }
 
-/// Terms that need to know what happened before. This gate keeps no state, so it does not honour
-/// a license that counts on it.
-pub(super) fn check_terms_without_state(claims: &Claims) -> impl Iterator<Item = Reason> {
-    claims.terms.needing_state().into_iter().map(|term| {
-        let admin = format!("terms.{term}: this gate keeps no state and cannot enforce it");
-        Reason::new(Code::TermUnsupported, admin)
-    })
+/// A term that no gate of this version enforces.
+pub(super) fn check_terms_are_enforced(claims: &Claims) -> Option<Reason> {
+    let term = claims.terms.unenforced()?;
+    Some(Reason::new(Code::TermUnsupported, format!("terms.{term}: this gate cannot enforce it")))
 }
 
 /// The most items of any list of a request.
@@ -67,6 +65,9 @@ pub(super) fn check_lists(request: &CheckRequest) -> Vec<Reason> {
 /// The longest idempotency key, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
+/// The longest name that is counted by, in bytes: stores keep them in their keys.
+const MAX_NAME: usize = 256;
+
 /// What can be wrong with a request whatever the license says: amounts of use are numbers that can
 /// be added up, and the idempotency key is short enough to keep.
 pub(super) fn check_request(request: &CheckRequest) -> Vec<Reason> {
@@ -76,14 +77,27 @@ pub(super) fn check_request(request: &CheckRequest) -> Vec<Reason> {
         let remedy = format!("`request_id` has at most {MAX_REQUEST_ID} bytes");
         reasons.push(Reason::new(Code::ContextInvalid, admin).would_pass_if(remedy));
     }
-    let wrong = request
-        .usage
-        .iter()
-        .find(|(metric, amount)| metric.is_empty() || !amount.is_finite() || **amount < 0.0);
-    reasons.extend(wrong.into_iter().map(|(metric, amount)| {
+    let names = [("subject.id", &request.subject.id), ("project", &request.project)];
+    reasons.extend(names.into_iter().filter(|(_, name)| name.len() > MAX_NAME).map(|(field, name)| {
+        let admin = format!("{field}: it has {} bytes", name.len());
+        Reason::new(Code::ContextInvalid, admin)
+            .would_pass_if(format!("`{field}` has at most {MAX_NAME} bytes"))
+    }));
+    reasons.extend(check_usage(&request.usage));
+    reasons
+}
+
+/// Amounts are numbers that can be added up, and have a name.
+pub(super) fn check_usage(usage: &BTreeMap<String, f64>) -> Option<Reason> {
+    let wrong =
+        usage.iter().find(|(metric, amount)| !is_name(metric) || !amount.is_finite() || **amount < 0.0);
+    wrong.map(|(metric, amount)| {
         let admin = format!("usage: `{metric}` is {amount}");
         Reason::new(Code::ContextInvalid, admin)
-            .would_pass_if("`usage` maps names to finite amounts of at least 0")
-    }));
-    reasons
+            .would_pass_if("`usage` maps names of 1 to 256 bytes to finite amounts of at least 0")
+    })
+}
+
+fn is_name(metric: &str) -> bool {
+    (1..=MAX_NAME).contains(&metric.len())
 }

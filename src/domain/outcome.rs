@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::amount::Amount;
 use super::ids::DecisionId;
 use super::obligation::Obligation;
 use super::reason::Reason;
@@ -32,6 +34,21 @@ impl Effect {
     }
 }
 
+/// How one quota stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaState {
+    /// Its id in the license.
+    pub id: String,
+    /// What is counted.
+    pub metric: String,
+    /// The most that may be used in one window.
+    pub limit: Amount,
+    /// What is left, as far as the gate knows.
+    pub remaining: Amount,
+    /// When the window ends; `None` where it ends with the license.
+    pub resets_at: Option<Timestamp>,
+}
+
 /// The answer to one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -45,6 +62,12 @@ pub struct Decision {
     pub obligations: Vec<Obligation>,
     /// The end of the license's validity, where the license could be read.
     pub valid_until: Option<Timestamp>,
+    /// How the quotas of the license stand, where they were looked at.
+    pub quotas: Vec<QuotaState>,
+    /// The id under which what was taken from quotas can be settled for less.
+    pub reservation: Option<Uuid>,
+    /// Until when revocations are known, where they are known well enough.
+    pub status_as_of: Option<Timestamp>,
     /// The revision of policies and catalog that decided.
     pub policy_revision: Arc<str>,
     /// The policies that granted; filled only when the request asked to explain.

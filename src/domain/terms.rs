@@ -77,15 +77,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The names of the terms that only a gate with state can enforce: how much was used,
-    /// what was accepted, when the data was first accessed.
-    pub fn needing_state(&self) -> Vec<&'static str> {
-        let present = [
-            ("quotas", !self.quotas.is_empty()),
-            ("retention", self.retention.is_some()),
-            ("acceptance", self.acceptance.is_some()),
-        ];
-        present.into_iter().filter_map(|(name, present)| present.then_some(name)).collect()
+    /// The name of the term, if there is one, that no gate of this version enforces: when data was
+    /// first accessed is not known.
+    pub fn unenforced(&self) -> Option<&'static str> {
+        self.retention.is_some().then_some("retention")
     }
 }
 
@@ -216,6 +211,19 @@ pub enum QuotaWindow {
     Month,
     /// The license's whole life.
     Total,
+}
+
+impl QuotaWindow {
+    /// The name in licenses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::Total => "total",
+        }
+    }
 }
 
 /// How long data may be kept after first access, and what happens then.

@@ -8,6 +8,7 @@ use prost_types::{ListValue, NullValue, Struct, Value};
 use serde_json::{Map, Number};
 use tonic::Status;
 
+use crate::domain::outcome::QuotaState;
 use crate::domain::request::{Holder, Resource, Subject};
 use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, Decision, Effect, LicenseRef, Obligation, Reason};
@@ -187,10 +188,33 @@ pub(super) fn answer(decision: Decision) -> wire::CheckResponse {
         reasons: decision.reasons.into_iter().map(reason).collect(),
         obligations: decision.obligations.into_iter().map(obligation).collect(),
         valid_until: decision.valid_until.and_then(timestamp),
+        quotas: decision.quotas.into_iter().map(quota).collect(),
+        reservation_id: decision.reservation.map(|id| id.to_string()).unwrap_or_default(),
+        status_as_of: decision.status_as_of.and_then(timestamp),
         // A reused answer is a use without a record: none may be.
         cache_max_age: None,
         policy_revision: decision.policy_revision.as_ref().to_owned(),
         granting_policies: decision.granting_policies,
+    }
+}
+
+/// How a quota stands.
+pub(super) fn quota(state: QuotaState) -> wire::QuotaState {
+    wire::QuotaState {
+        id: state.id,
+        metric: state.metric,
+        limit: state.limit.to_f64(),
+        remaining: state.remaining.to_f64(),
+        resets_at: state.resets_at.and_then(timestamp),
+    }
+}
+
+/// What ended a use.
+pub(super) fn ended(decision: Decision) -> wire::StreamEnded {
+    wire::StreamEnded {
+        decision_id: decision.id.to_string(),
+        reasons: decision.reasons.into_iter().map(reason).collect(),
+        quotas: decision.quotas.into_iter().map(quota).collect(),
     }
 }
 
@@ -212,7 +236,7 @@ fn obligation(obligation: Obligation) -> wire::Obligation {
     }
 }
 
-fn timestamp(time: Timestamp) -> Option<prost_types::Timestamp> {
+pub(super) fn timestamp(time: Timestamp) -> Option<prost_types::Timestamp> {
     // The wire counts nanoseconds forward from the second, also before 1970.
     let nanoseconds = time.as_nanosecond();
     Some(prost_types::Timestamp {

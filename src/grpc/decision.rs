@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
 use crate::decision::{Pdp, Semantic};
 use crate::domain::Clock;
 use crate::proto::v1::decision_service_server::DecisionService;
 use crate::proto::v1::{
-    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, EvaluationSemantic,
+    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+    EvaluationSemantic, SettleRequest, SettleResponse,
 };
 use crate::telemetry::traces::{current_trace_id, request_span, trace_id_of};
 
+use super::stream::{Answers, Streams};
 use super::{convert, status};
 
 /// The most questions in a batch.
@@ -26,6 +28,7 @@ pub(super) struct Decisions {
     pub(super) clock: Clock,
     /// The largest answer sent.
     pub(super) message_limit: usize,
+    pub(super) streams: Streams,
 }
 
 #[tonic::async_trait]
@@ -63,6 +66,26 @@ impl DecisionService for Decisions {
             return Err(status::answer_too_large(self.message_limit));
         }
         Ok(Response::new(answer))
+    }
+
+    type CheckStreamStream = Answers;
+
+    async fn check_stream(
+        &self,
+        request: Request<Streaming<CheckStreamRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let (metadata, _, said) = request.into_parts();
+        let (_, trace_id) = traced("tollgate.v1.DecisionService/CheckStream", metadata.as_ref());
+        Ok(Response::new(self.streams.serve(said, trace_id)))
+    }
+
+    async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+        let SettleRequest { reservation_id, usage } = request.into_inner();
+        let id = reservation_id
+            .parse()
+            .map_err(|_| status::invalid("reservation_id", "must be that of a check"))?;
+        let quotas = self.pdp.settle(id, &usage.into_iter().collect()).map_err(status::unsettled)?;
+        Ok(Response::new(SettleResponse { quotas: quotas.into_iter().map(convert::quota).collect() }))
     }
 }
 

@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::administration::AdminError;
 use crate::decision::DecideError;
+use crate::quota::SettleError;
 
 /// The `domain` of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "tollgate";
@@ -28,6 +30,40 @@ pub(super) fn undecided(error: DecideError) -> Status {
     match error {
         DecideError::Closing => with_info(Code::Unavailable, "CLOSING", error.to_string()),
     }
+}
+
+/// A reservation was not settled.
+pub(super) fn unsettled(error: SettleError) -> Status {
+    match &error {
+        SettleError::Unknown => with_info(Code::NotFound, "RESERVATION_UNKNOWN", error.to_string()),
+        SettleError::TooMuch { .. } | SettleError::NotAnAmount(_) => invalid("usage", &error.to_string()),
+    }
+}
+
+/// An act of administration was not done, or is not known to be.
+pub(super) fn not_done(error: AdminError) -> Status {
+    let words = error.to_string();
+    match error {
+        AdminError::Forbidden(_) => with_info(Code::PermissionDenied, "FORBIDDEN", words),
+        AdminError::Invalid { field, problem } => invalid(field, &problem),
+        AdminError::Refused(reason) => {
+            let mut details = ErrorDetails::with_bad_request_violation("token", reason.reason_admin.as_str());
+            details.set_error_info(reason.code.as_str(), DOMAIN, HashMap::<String, String>::new());
+            Status::with_error_details(Code::InvalidArgument, words, details)
+        }
+        AdminError::Unknown(_) => with_info(Code::NotFound, "LICENSE_UNKNOWN", words),
+        AdminError::Taken(_) => with_info(Code::AlreadyExists, "LICENSE_ID_TAKEN", words),
+        AdminError::Stands(_) => with_info(Code::FailedPrecondition, "STANDING", words),
+        AdminError::Store(_) => with_info(Code::Unavailable, "STATE_UNAVAILABLE", words),
+        AdminError::Unrecorded(_) => with_info(Code::Unavailable, "AUDIT_UNAVAILABLE", words),
+    }
+}
+
+/// The caller is not known.
+pub(super) fn unauthenticated() -> Status {
+    let words = "the caller is not known; show a token of `listeners.administration.tokens` as \
+                 `authorization: Bearer TOKEN`, or a certificate of `listeners.administration.operators`";
+    with_info(Code::Unauthenticated, "UNAUTHENTICATED", words)
 }
 
 /// The caller's deadline, or the longest time the gate gives, has passed.

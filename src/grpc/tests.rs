@@ -20,7 +20,10 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use super::*;
 use crate::config;
 use crate::proto::v1::decision_service_client::DecisionServiceClient;
-use crate::proto::v1::{CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse};
+use crate::proto::v1::{
+    CheckBatchRequest, CheckBatchResponse, CheckRequest, CheckResponse, CheckStreamRequest,
+    CheckStreamResponse, SettleRequest, SettleResponse,
+};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,22 @@ impl DecisionService for Scripted {
         _: tonic::Request<CheckBatchRequest>,
     ) -> Result<tonic::Response<CheckBatchResponse>, Status> {
         Err(status::undecided(crate::decision::DecideError::Closing))
+    }
+
+    type CheckStreamStream = tokio_stream::Pending<Result<CheckStreamResponse, Status>>;
+
+    async fn check_stream(
+        &self,
+        _: tonic::Request<tonic::Streaming<CheckStreamRequest>>,
+    ) -> Result<tonic::Response<Self::CheckStreamStream>, Status> {
+        Ok(tonic::Response::new(tokio_stream::pending()))
+    }
+
+    async fn settle(
+        &self,
+        _: tonic::Request<SettleRequest>,
+    ) -> Result<tonic::Response<SettleResponse>, Status> {
+        Err(status::unsettled(crate::quota::SettleError::Unknown))
     }
 }
 

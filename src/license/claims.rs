@@ -163,6 +163,10 @@ impl Claims {
         {
             return Err(format!("terms.quotas: the limit of `{}` is not a number of at least 0", quota.id));
         }
+        let unknown = |zone: &&String| jiff::tz::TimeZone::get(zone).is_err();
+        if let Some(zone) = terms.quotas.iter().filter_map(|quota| quota.time_zone.as_ref()).find(unknown) {
+            return Err(format!("terms.quotas: `{zone}` is not a time zone, such as `Europe/Berlin`"));
+        }
         match &terms.anonymization {
             Some(least)
                 if [least.t_closeness, least.epsilon]

@@ -11,6 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::tls;
+
 /// A client that has not begun to speak by then is dropped: it would hold its place, and hold up the
 /// end, for ever.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -18,6 +20,17 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// What counts as having begun, in bytes: the preface of HTTP/2 (RFC 9113, section 3.4), which no
 /// request of HTTP/1.1 is shorter than. From then on the server has time limits of its own.
 const BEGINNING: usize = 24;
+
+/// Who is at the other end, as far as the transport tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody over TCP.
+    Unknown,
+    /// Somebody whose client certificate was verified, by its DNS names and URIs.
+    Certificate(Vec<String>),
+    /// A user of this machine.
+    User(u32),
+}
 
 /// An open connection. It holds its place among the connections of its listener until it is dropped.
 #[derive(Debug)]
@@ -27,6 +40,7 @@ pub struct Connection {
     silence: Option<Pin<Box<Sleep>>>,
     /// The bytes that have come, up to then.
     heard: usize,
+    peer: Peer,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -41,20 +55,30 @@ enum Stream {
 impl Connection {
     pub(super) fn tcp(stream: TcpStream, slot: OwnedSemaphorePermit) -> Self {
         send_at_once(&stream);
-        Self::new(Stream::Tcp(stream), slot, SILENCE)
+        Self::new(Stream::Tcp(stream), Peer::Unknown, slot, SILENCE)
     }
 
     pub(super) fn tls(stream: TlsStream<TcpStream>, slot: OwnedSemaphorePermit) -> Self {
         send_at_once(stream.get_ref().0);
-        Self::new(Stream::Tls(Box::new(stream)), slot, SILENCE)
+        let peer = match stream.get_ref().1.peer_certificates() {
+            Some([leaf, ..]) => Peer::Certificate(tls::names(leaf)),
+            _ => Peer::Unknown,
+        };
+        Self::new(Stream::Tls(Box::new(stream)), peer, slot, SILENCE)
     }
 
     pub(super) fn unix(stream: UnixStream, slot: OwnedSemaphorePermit) -> Self {
-        Self::new(Stream::Unix(stream), slot, SILENCE)
+        let peer = stream.peer_cred().map_or(Peer::Unknown, |user| Peer::User(user.uid()));
+        Self::new(Stream::Unix(stream), peer, slot, SILENCE)
     }
 
-    fn new(stream: Stream, slot: OwnedSemaphorePermit, silence: Duration) -> Self {
-        Self { stream, silence: Some(Box::pin(tokio::time::sleep(silence))), heard: 0, _slot: slot }
+    fn new(stream: Stream, peer: Peer, slot: OwnedSemaphorePermit, silence: Duration) -> Self {
+        Self { stream, silence: Some(Box::pin(tokio::time::sleep(silence))), heard: 0, peer, _slot: slot }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 }
 
@@ -152,7 +176,7 @@ mod tests {
         let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
         let (served, mut client) = UnixStream::pair().unwrap();
         let patience = Duration::from_millis(100);
-        let mut connection = Connection::new(Stream::Unix(served), slot, patience);
+        let mut connection = Connection::new(Stream::Unix(served), Peer::Unknown, slot, patience);
         client.write_all(&[b'a'; BEGINNING]).await.unwrap();
         connection.read_exact(&mut [0; BEGINNING]).await.unwrap();
         tokio::time::timeout(3 * patience, connection.read_u8()).await.expect_err("it was only a pause");
@@ -162,7 +186,8 @@ mod tests {
         for said in 0..BEGINNING {
             let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
             let (served, mut client) = UnixStream::pair().unwrap();
-            let mut connection = Connection::new(Stream::Unix(served), slot, Duration::from_millis(20));
+            let mut connection =
+                Connection::new(Stream::Unix(served), Peer::Unknown, slot, Duration::from_millis(20));
             client.write_all(&vec![b'P'; said]).await.unwrap();
             let error = connection.read_exact(&mut [0; BEGINNING]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "after {said} bytes");

@@ -15,19 +15,20 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::task::JoinSet;
 
-use super::Listener;
+use super::{Listener, Peer};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Serves until `shutdown` resolves; then closes the listener, tells clients to go elsewhere, and
-/// resolves when every request under way is answered. Dropping the future cuts connections off.
+/// resolves when every request under way is answered. Dropping the future cuts connections off. Each
+/// connection has a service of its own, for whoever is at its other end.
 pub async fn serve<S, B>(
     mut listener: Listener,
     http: auto::Builder<TokioExecutor>,
-    service: S,
+    service: impl Fn(&Peer) -> S,
     shutdown: impl Future<Output = ()>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -43,7 +44,8 @@ pub async fn serve<S, B>(
             () = &mut shutdown => break,
             Some(_) = sessions.join_next() => {}
             connection = listener.accept() => {
-                let session = http.serve_connection(TokioIo::new(connection), service.clone());
+                let service = service(connection.peer());
+                let session = http.serve_connection(TokioIo::new(connection), service);
                 let session = drain.watch(session.into_owned());
                 sessions.spawn(async move {
                     if let Err(error) = session.await {

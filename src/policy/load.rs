@@ -20,6 +20,9 @@ static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
 const REPLACEABLE: [&str; 4] =
     ["schema.cedarschema", "attributes.cedarschema", "purposes.json", "regions.json"];
 
+/// The schema of administration: built-in, and not replaced.
+const ADMINISTRATION_SCHEMA: &str = "administration/schema.cedarschema";
+
 /// The largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
@@ -38,6 +41,10 @@ pub struct Sources {
     pub catalog: Text,
     /// The policies, base first.
     pub policies: Vec<Text>,
+    /// The built-in schema of administration.
+    pub administration_schema: Text,
+    /// The policies about administration, the built-in first.
+    pub administration: Vec<Text>,
 }
 
 /// A text and where it came from, for messages.
@@ -82,6 +89,13 @@ impl Sources {
         };
         let [schema, attributes, purposes, regions] = REPLACEABLE.map(&mut pick);
         let default_catalog = pick("catalog.json");
+        let administration_schema = pick(ADMINISTRATION_SCHEMA);
+        let of_administration = |name: &str| name.starts_with("administration/") && name.ends_with(".cedar");
+        let mut administration = Vec::new();
+        for texts in [&mut built_in, &mut own] {
+            let names: Vec<String> = texts.keys().filter(|name| of_administration(name)).cloned().collect();
+            administration.extend(names.iter().filter_map(|name| texts.remove(name)));
+        }
         let is_base = |name: &str| name.starts_with("base/") && name.ends_with(".cedar");
         if own.keys().any(|name| is_base(name)) {
             built_in.retain(|name, _| !is_base(name));
@@ -89,7 +103,16 @@ impl Sources {
         built_in.retain(|name, _| is_base(name));
         own.retain(|name, _| name.ends_with(".cedar"));
         let policies = built_in.into_values().chain(own.into_values()).collect();
-        Self { schema, attributes, purposes, regions, catalog: catalog.unwrap_or(default_catalog), policies }
+        Self {
+            schema,
+            attributes,
+            purposes,
+            regions,
+            catalog: catalog.unwrap_or(default_catalog),
+            policies,
+            administration_schema,
+            administration,
+        }
     }
 
     /// Whether `schema.cedarschema` is the built-in one.
@@ -102,7 +125,7 @@ impl Sources {
     pub fn revision(&self) -> String {
         let mut hash = Sha256::new();
         let fixed = [&self.schema, &self.attributes, &self.purposes, &self.regions, &self.catalog];
-        for text in fixed.into_iter().chain(&self.policies) {
+        for text in fixed.into_iter().chain(&self.policies).chain(&self.administration) {
             hash.update(text.content.len().to_be_bytes());
             hash.update(text.content.as_bytes());
         }

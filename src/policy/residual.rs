@@ -247,7 +247,7 @@ mod tests {
             let mut sources = Sources::built_in();
             let content = format!("forbid (principal, action, resource) when {{ {condition} }};");
             sources.policies = vec![super::super::load::Text { origin: "a.cedar".to_owned(), content }];
-            let rules = validate::rules(&sources, &validate::schema(&sources).unwrap()).unwrap();
+            let rules = validate::rules(&sources.policies, &validate::schema(&sources).unwrap()).unwrap();
             let condition = compose::conjunction(rules.iter().map(|rule| &rule.policy)).unwrap();
             Residuals::new(condition, 1).unwrap().tests.len()
         };

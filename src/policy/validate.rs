@@ -60,11 +60,11 @@ pub fn schema(sources: &Sources) -> Result<Schema, Problems> {
 ///
 /// # Errors
 /// All problems of all files.
-pub fn rules(sources: &Sources, schema: &Schema) -> Result<Vec<Rule>, Problems> {
+pub fn rules(texts: &[Text], schema: &Schema) -> Result<Vec<Rule>, Problems> {
     let mut problems = Vec::new();
     let mut rules = Vec::new();
     let mut places = HashMap::new();
-    for text in &sources.policies {
+    for text in texts {
         for (rule, place) in parse(text, &mut problems) {
             if let Some(first) = places.insert(rule.policy.id().clone(), place.clone()) {
                 let message = format!("the id is already taken by the policy at {first}; ids are unique");
@@ -256,7 +256,7 @@ mod tests {
         let mut sources = Sources::built_in();
         let content = format!("forbid (principal, action, resource) when {{ {condition} }};");
         sources.policies.push(Text { origin: "house.cedar".to_owned(), content });
-        rules(&sources, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
+        rules(&sources.policies, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         let refusal = |policy: &str| {
             let mut sources = Sources::built_in();
             sources.policies.push(Text { origin: "house.cedar".to_owned(), content: policy.to_owned() });
-            rules(&sources, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
+            rules(&sources.policies, &schema(&sources).unwrap()).err().map(|problems| problems.to_string())
         };
         for scope in ["permit", "forbid", "@code(\"POLICY_FORBIDS\") forbid"] {
             let found = refusal(&format!("@obligation_to(\"x\") {scope} (principal, action, resource);"));

@@ -3,6 +3,8 @@
 //! What a check counts is one addition to a number in memory; the numbers are read when
 //! someone collects. Refuses labels without a bound: never an id of a license, user or dataset.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,6 +16,8 @@ use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
+
+pub use state::StateFigures;
 
 use super::TelemetryError;
 use crate::domain::time::Timestamp;
@@ -62,7 +66,9 @@ labels! {
         /// Policies and catalog.
         Policies "policies",
         /// Certificates of listeners.
-        Certificates "certificates"
+        Certificates "certificates",
+        /// Tokens of those who administer.
+        Tokens "tokens"
     }
 }
 
@@ -96,12 +102,12 @@ struct Inner {
 type Size = Box<dyn Fn() -> u64 + Send + Sync>;
 type Audit = Box<dyn Fn() -> AuditFigures + Send + Sync>;
 
-/// The numbers themselves. An array has one place for each value of its labels.
+/// The numbers themselves. A list has one place for each value of its labels.
 #[derive(Default)]
 struct Counts {
     allowed: AtomicU64,
     denied: AtomicU64,
-    denials: [AtomicU64; Code::ALL.len()],
+    denials: Vec<AtomicU64>,
     undecided: Mutex<BTreeMap<&'static str, u64>>,
     hits: [AtomicU64; CacheName::ALL.len()],
     misses: [AtomicU64; CacheName::ALL.len()],
@@ -113,6 +119,7 @@ struct Counts {
     revision: Mutex<Option<Arc<str>>>,
     audit: OnceLock<Audit>,
     audit_lost: AtomicU64,
+    state: state::Counts,
 }
 
 impl std::fmt::Debug for Instruments {
@@ -137,7 +144,8 @@ impl Instruments {
         }
         let provider = builder.build();
         let meter = provider.meter("tollgate");
-        let counts = Arc::new(Counts::default());
+        let denials = Code::ALL.iter().map(|_| AtomicU64::default()).collect();
+        let counts = Arc::new(Counts { denials, ..Counts::default() });
         declare(&meter, &counts);
         let duration = meter
             .f64_histogram("tollgate.check.duration")
@@ -249,6 +257,7 @@ fn declare(meter: &Meter, counts: &Arc<Counts>) {
     declare_caches(&Declarations { meter, counts });
     declare_reloads(&Declarations { meter, counts });
     declare_audit(&Declarations { meter, counts });
+    state::declare(&Declarations { meter, counts });
 }
 
 struct Declarations<'a> {

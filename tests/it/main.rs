@@ -10,6 +10,7 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod administration;
 mod caches;
 mod cases;
 mod collector;
@@ -21,12 +22,16 @@ mod house;
 mod keys;
 mod layering;
 mod observed;
+mod operators;
 mod order;
 mod policies;
+mod postgres;
 mod probes;
 mod quickstart;
 mod readme;
 mod secrets;
 mod serving;
+mod store;
+mod streams;
 mod tls;
 mod volume;

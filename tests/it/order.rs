@@ -30,7 +30,14 @@ pub(crate) const HOMES: &[Home] = &[
     home("tonic::", &["grpc", "cli", "listener", "telemetry", "proto"], "gRPC"),
     home("crate::proto", &["grpc", "cli"], "the generated messages"),
     home("axum::", &["http"], "routes of the HTTP listener"),
-    home("rustls::", &["listener"], "TLS"),
+    home("rustls::", &["listener", "store"], "TLS"),
+    home("webpki::", &["listener"], "names in client certificates"),
+    home("redb::", &["store"], "state in a file"),
+    home("deadpool::", &["store"], "connections to PostgreSQL, kept open"),
+    home("deadpool_postgres::", &["store"], "PostgreSQL"),
+    home("tokio_postgres_rustls::", &["store"], "TLS to PostgreSQL"),
+    home("rustls_native_certs::", &["store"], "the system's authorities"),
+    home("backon::", &["store"], "trying again"),
     home("moka::", &["cache"], "caches bounded in bytes"),
     home("notify::", &["watch"], "changes of files"),
     home("serde_saphyr::", &["document", "config"], "YAML"),
@@ -39,6 +46,7 @@ pub(crate) const HOMES: &[Home] = &[
     home("prometheus::", &["telemetry"], "the text format of metrics"),
     home("clap::", &["cli"], "arguments of the command line"),
     home("comfy_table::", &["cli"], "tables on a terminal"),
+    home("csv::", &["cli"], "tables for spreadsheets"),
 ];
 
 /// The folder of the crate.

@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tollgate::audit::Writer;
-use tollgate::config::{Audit, AuditFile, ByteSize, Config, Gate as GateConfig, HumanDuration, Licenses};
-use tollgate::decision::Pdp;
-use tollgate::domain::{CheckRequest, Code, Decision, Effect, LicenseRef};
+use tollgate::config::{
+    self, Audit, AuditFile, ByteSize, Config, Gate as GateConfig, HumanDuration, Licenses,
+};
+use tollgate::decision::{Pdp, State};
+use tollgate::domain::{CheckRequest, Clock, Code, Decision, Effect, LicenseRef};
 use tollgate::keyring::Keyring;
 use tollgate::keyring::jwks::{KeySet, PublicJwk};
 use tollgate::license::{Claims, sign};
 use tollgate::policy::{Policies, Sources, load::Text};
+use tollgate::store::StateStore;
+use tollgate::store::redb::RedbStore;
 use tollgate::telemetry::instruments::Instruments;
 
 /// Whose licenses the gate honours.
@@ -27,6 +31,9 @@ pub(crate) const AUDIENCE: &str = "gate-1";
 
 /// 2026-06-01T00:00:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::constant(1_780_272_000, 0);
+
+/// Longer than any time here is away from [`NOW`].
+const AGES: HumanDuration = HumanDuration::seconds(100 * 365 * 86_400);
 
 /// A gate.
 pub(crate) struct Gate {
@@ -88,11 +95,17 @@ impl Gate {
             gate: GateConfig { audiences: vec![AUDIENCE.to_owned()], ..GateConfig::default() },
             licenses: Licenses { leeway: leeway.parse::<HumanDuration>().unwrap(), ..Licenses::default() },
             audit: Audit { stdout: false, file: Some(file), ..Audit::default() },
+            // Questions come from all times; how fresh the state is, other tests look at.
+            state: config::State { max_staleness: AGES, max_clock_skew: AGES, ..config::State::default() },
             ..Config::default()
         };
         let audit = Writer::open(&config.audit).unwrap();
-        let pdp = Pdp::new(&config, keyring().clone(), policies().clone(), audit, Instruments::detached());
-        let runtime = runtime::Builder::new_current_thread().build().unwrap();
+        let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
+        let state = State::over(&store, &config);
+        let pdp =
+            Pdp::new(&config, keyring().clone(), policies().clone(), state, audit, Instruments::detached());
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(pdp.state().revocations.read(&Clock::of(|| NOW))).unwrap();
         Self { _folder: folder, pdp, runtime }
     }
 

@@ -47,6 +47,9 @@ fn decision() -> Decision {
             properties: serde_json::Map::new(),
         }],
         valid_until: None,
+        quotas: Vec::new(),
+        reservation: None,
+        status_as_of: None,
         policy_revision: Arc::from("rev-1"),
         granting_policies: Vec::new(),
     }

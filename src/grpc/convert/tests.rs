@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Code, DecisionId};
+use crate::domain::{Amount, Code, DecisionId};
 
 fn number(value: f64) -> Value {
     Value { kind: Some(Kind::NumberValue(value)) }
@@ -142,6 +143,15 @@ fn moves_every_field_of_an_answer() {
             properties: json!({ "to": ["a", 1, null, true] }).as_object().unwrap().clone(),
         }],
         valid_until: Some("1969-12-31T23:59:59.25Z".parse().unwrap()),
+        quotas: vec![QuotaState {
+            id: "q".into(),
+            metric: "rows".into(),
+            limit: Amount::whole(10),
+            remaining: Amount::used(2.5).unwrap(),
+            resets_at: Some("2026-01-03T00:00:00Z".parse().unwrap()),
+        }],
+        reservation: Some(Uuid::nil()),
+        status_as_of: Some("2026-01-02T03:04:05Z".parse().unwrap()),
         policy_revision: "rev".into(),
         granting_policies: vec!["g".into()],
     };
@@ -162,6 +172,12 @@ fn moves_every_field_of_an_answer() {
     assert_eq!(message.cache_max_age, None);
     assert_eq!(message.policy_revision, "rev");
     assert_eq!(message.granting_policies, ["g"]);
+    let quota = &message.quotas[0];
+    assert_eq!((quota.id.as_str(), quota.metric.as_str()), ("q", "rows"));
+    assert_eq!((quota.limit, quota.remaining), (10.0, 2.5));
+    assert_eq!(quota.resets_at, Some(prost_types::Timestamp { seconds: 1_767_398_400, nanos: 0 }));
+    assert_eq!(message.reservation_id, Uuid::nil().to_string());
+    assert_eq!(message.status_as_of, Some(prost_types::Timestamp { seconds: 1_767_323_045, nanos: 0 }));
 }
 
 fn any_json() -> impl Strategy<Value = serde_json::Value> {

@@ -163,7 +163,8 @@ fn catalog() -> Text {
 /// The built-in schema with groups of actions, and only these policies.
 fn snapshot(policies: &[String]) -> Snapshot {
     let built_in = Sources::built_in();
-    let (before, _) = built_in.schema.content.split_once("  action \"read\"").unwrap();
+    let schema = built_in.schema.content.clone();
+    let (before, _) = schema.split_once("  action \"read\"").unwrap();
     let numbered = policies.iter().enumerate().map(|(n, policy)| format!("@id(\"p{n}\") {policy}\n"));
     let sources = Sources {
         schema: text(format!("{before}{ACTIONS}")),
@@ -172,6 +173,7 @@ fn snapshot(policies: &[String]) -> Snapshot {
         regions: taxonomy("Region", REGIONS),
         catalog: catalog(),
         policies: vec![text(numbered.collect())],
+        ..built_in
     };
     Snapshot::compile(&sources, 0).unwrap_or_else(|problems| panic!("{problems}"))
 }

@@ -1,0 +1,79 @@
+//! Changes of standings as they come, beginning with all that are not VALID.
+
+use std::sync::Arc;
+
+use super::{AdminError, Administration, Operator};
+use crate::domain::Clock;
+use crate::domain::standing::{Standing, Status};
+use crate::revocation::Watcher;
+use crate::store::StateStore;
+
+/// How many changes are read at once.
+const PAGE: u32 = 1_000;
+
+/// Follows the changes.
+pub struct Changes {
+    store: Arc<dyn StateStore>,
+    clock: Clock,
+    issuer: Option<String>,
+    watcher: Watcher,
+    position: u64,
+    caught_up: bool,
+}
+
+impl Administration {
+    /// Every change from now on, after all that are not VALID.
+    ///
+    /// # Errors
+    /// When it is not permitted.
+    pub fn watch(&self, by: &Operator, issuer: Option<&str>) -> Result<Changes, AdminError> {
+        self.judge_all(by, "WatchLicenses", issuer)?;
+        Ok(Changes {
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
+            issuer: issuer.map(str::to_owned),
+            // Before the first read, so that no change in between is missed.
+            watcher: self.state.revocations.watch_all(),
+            position: 0,
+            caught_up: false,
+        })
+    }
+}
+
+impl Changes {
+    /// The next changes: at least one, once there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn next(&mut self) -> Result<Vec<Standing>, AdminError> {
+        loop {
+            let feed = self.store.feed(self.position, PAGE, self.clock.now()).await?;
+            if feed.revision < self.position {
+                // The store was restored: everything is told again.
+                self.position = 0;
+                continue;
+            }
+            let last = feed.standings.last().map_or(feed.revision, |last| last.revision);
+            let known = self.caught_up;
+            self.caught_up |= last >= feed.revision;
+            self.position = last;
+            let concerns = |standing: &Standing| {
+                let of_issuer = self.issuer.as_ref().is_none_or(|issuer| *issuer == standing.target.issuer);
+                of_issuer && (known || standing.status != Status::Valid)
+            };
+            let changes: Vec<Standing> = feed.standings.into_iter().filter(concerns).collect();
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+            if last >= feed.revision {
+                self.watcher.changed().await;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Changes").field("position", &self.position).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! The state of a gate: opened as it is configured, followed, and tended.
+//!
+//! The one place that names concrete stores. Refuses to start on a store that it cannot read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::task::JoinHandle;
+
+use crate::config::{self, StoreKind};
+use crate::decision::{Pdp, State};
+use crate::domain::Clock;
+use crate::revocation::News;
+use crate::store::postgres::PostgresStore;
+use crate::store::redb::RedbStore;
+use crate::store::{StateStore, StoreError};
+use crate::telemetry::instruments::{Instruments, StateFigures};
+use crate::telemetry::readiness::Readiness;
+
+/// How often usage is handed in and idle quota goes back.
+const TEND: Duration = Duration::from_millis(250);
+
+/// How often what has ended is forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// For how long after its end a window is kept: a gate whose clock is behind must not begin it anew.
+const KEPT: SignedDuration = SignedDuration::from_hours(1);
+
+/// How often it is looked at whether what is known has grown stale.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Opens the configured store.
+pub(super) async fn open(config: &config::State) -> Result<Arc<dyn StateStore>, StoreError> {
+    match (config.store, &config.postgres) {
+        (StoreKind::Embedded, _) => {
+            let path = config.embedded.path.clone();
+            let opened = tokio::task::spawn_blocking(move || RedbStore::open(&path)).await;
+            let lost = |_| StoreError::Unusable("the state could not be opened".to_owned());
+            Ok(Arc::new(opened.map_err(lost)??))
+        }
+        (StoreKind::Postgres, Some(postgres)) => Ok(Arc::new(PostgresStore::open(postgres).await?)),
+        (StoreKind::Postgres, None) => Err(StoreError::Unusable("`state.postgres` is missing".to_owned())),
+    }
+}
+
+/// Reads what changes, for ever, and tells whether the gate can go by what it knows.
+pub(super) fn follow(
+    readiness: &Readiness,
+    pdp: &Arc<Pdp>,
+    clock: &Clock,
+    instruments: &Instruments,
+) -> JoinHandle<()> {
+    let (readiness, pdp, clock) = (readiness.clone(), Arc::clone(pdp), clock.clone());
+    let instruments = instruments.clone();
+    register_figures(&instruments, &pdp, &clock);
+    tokio::spawn(async move {
+        let revocations = pdp.state().revocations.clone();
+        let tell = |read: &Result<News, StoreError>| match read {
+            Ok(News { restored: Some(alarm), .. }) => {
+                tracing::error!("{alarm}");
+                instruments.state_restored();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the state was not read");
+                instruments.state_read_failed();
+            }
+        };
+        tokio::join!(revocations.follow(&clock, tell), look_at_age(&readiness, &pdp, &clock));
+    })
+}
+
+/// Tells when what is known grows too old to go by, and when it is fresh again.
+async fn look_at_age(readiness: &Readiness, pdp: &Pdp, clock: &Clock) {
+    let revocations = &pdp.state().revocations;
+    let mut suspect = false;
+    loop {
+        let now_suspect = revocations.as_of(clock.now()).err().map(|reason| reason.reason_admin);
+        match &now_suspect {
+            None => {
+                let count = revocations.len();
+                readiness.ready("state", format!("standings that are not VALID: {count}"));
+            }
+            Some(words) => readiness.not_ready("state", words),
+        }
+        if suspect != now_suspect.is_some() {
+            // Streams may not outlive what is known.
+            pdp.ask_running_again();
+        }
+        suspect = now_suspect.is_some();
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn register_figures(instruments: &Instruments, pdp: &Arc<Pdp>, clock: &Clock) {
+    let (pdp, clock) = (Arc::clone(pdp), clock.clone());
+    let number = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+    instruments.register_state(move || {
+        let state = pdp.state();
+        let age = state.revocations.read_at().map(|read| clock.now().duration_since(read));
+        StateFigures {
+            standings: number(state.revocations.len()),
+            age: age.map(|age| age.as_secs_f64()),
+            streams: number(pdp.running()),
+            unreported: number(state.quotas.unreported()),
+        }
+    });
+}
+
+/// Hands in usage, gives idle quota back and has the store forget what has ended, for ever.
+pub(super) fn tend(state: &State, store: &Arc<dyn StateStore>, clock: &Clock) -> JoinHandle<()> {
+    let (state, store, clock) = (state.clone(), Arc::clone(store), clock.clone());
+    tokio::spawn(async move {
+        let (mut tending, mut sweeping) = (tokio::time::interval(TEND), tokio::time::interval(SWEEP));
+        loop {
+            let done = tokio::select! {
+                _ = tending.tick() => state.quotas.tend(clock.now()).await,
+                _ = sweeping.tick() => store.sweep(clock.now().saturating_sub(KEPT).unwrap_or_default()).await,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "usage and quotas wait for the state");
+            }
+        }
+    })
+}

@@ -1,0 +1,210 @@
+//! A use that lasts: opened by a check, asked about again whenever something changes that it hangs on,
+//! and metered as it goes.
+//!
+//! Refuses to go on by inertia: every change asks the whole question again, and whatever denies it now
+//! ends it. What ended it is a decision with a record of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::resolve::Presented;
+use super::{DecideError, Known, Pdp, deny, reserve, standing};
+use crate::domain::outcome::QuotaState;
+use crate::domain::time::Timestamp;
+use crate::domain::{CheckRequest, Clock, Code, Decision, DecisionId, Effect, LicenseRef, Reason};
+use crate::quota::{Denied, Use};
+use crate::revocation::Watcher;
+
+/// The most metrics of one report.
+const MAX_METRICS: usize = 100;
+
+/// What became of a use that was to begin.
+pub enum Opened {
+    /// It may not.
+    Denied(Decision),
+    /// It may, for now.
+    Running(Decision, Box<Running>),
+}
+
+/// A use that goes on.
+pub struct Running {
+    pdp: Arc<Pdp>,
+    /// What was asked, with its token, so that it can be asked again.
+    request: CheckRequest,
+    license: Arc<Known>,
+    watcher: Watcher,
+    pulse: watch::Receiver<u64>,
+    trace_id: Option<String>,
+}
+
+impl Pdp {
+    /// Decides about a use that lasts.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn open(
+        self: &Arc<Self>,
+        mut request: CheckRequest,
+        trace_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<Opened, DecideError> {
+        // Before the decision, so that no change in between is missed.
+        let pulse = self.pulse.subscribe();
+        let (decision, license) = self.check_known(&request, trace_id.as_deref(), now).await?;
+        let Some(license) = license.filter(|_| decision.effect == Effect::Allow) else {
+            return Ok(Opened::Denied(decision));
+        };
+        let watcher = self.state.revocations.watch(standing::subject(&license));
+        if let Ok(Presented::Registered(registered)) = self.look_up(&request).await {
+            request.license = LicenseRef::Token(registered.token.clone());
+        }
+        let pdp = Arc::clone(self);
+        let mut running = Running { pdp, request, license, watcher, pulse, trace_id };
+        running.request.usage.clear();
+        // The watcher came after the decision.
+        match running.objection(now).await? {
+            Some(ended) => Ok(Opened::Denied(ended)),
+            None => Ok(Opened::Running(decision, Box::new(running))),
+        }
+    }
+
+    /// Has every running use asked about again: policies, keys or the freshness of state changed.
+    pub fn ask_running_again(&self) {
+        self.pulse.send_modify(|pulse| *pulse = pulse.wrapping_add(1));
+    }
+
+    /// How many uses are running.
+    pub fn running(&self) -> usize {
+        self.pulse.receiver_count()
+    }
+}
+
+impl Running {
+    /// Takes more from quotas.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`]; the inner error is the decision that ends the use.
+    pub async fn report(
+        &self,
+        usage: &BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
+        let reasons = check_report(usage);
+        if !reasons.is_empty() {
+            return self.end(reasons, Vec::new(), now).await.map(Err);
+        }
+        let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) };
+        let quotas = &self.pdp.state.quotas;
+        let taken = if self.request.dry_run {
+            quotas.rehearse(&of, now).await
+        } else {
+            quotas.reserve(&of, None, now).await.map(|held| {
+                let states = held.states().to_vec();
+                held.commit(&of, now);
+                states
+            })
+        };
+        match taken {
+            Ok(states) => Ok(Ok(states)),
+            Err(Denied { reasons, states }) => self.end(reasons, states, now).await.map(Err),
+        }
+    }
+
+    /// The decision that ends the use because a quota that it reported to is empty.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn end_if_empty(
+        &self,
+        usage: &BTreeMap<String, f64>,
+        states: &[QuotaState],
+        now: Timestamp,
+    ) -> Result<Option<Decision>, DecideError> {
+        let used = |state: &&QuotaState| usage.get(&state.metric).is_some_and(|amount| *amount > 0.0);
+        let empty = states.iter().filter(used).filter(|state| !state.remaining.is_positive());
+        let reason = |state: &QuotaState| {
+            let admin = format!("quota `{}`: nothing of {} is left", state.id, state.limit);
+            Reason::new(Code::QuotaExceeded, admin)
+        };
+        let reasons: Vec<Reason> = empty.map(reason).collect();
+        if reasons.is_empty() {
+            return Ok(None);
+        }
+        self.end(reasons, states.to_vec(), now).await.map(Some)
+    }
+
+    /// Resolves with the decision that ends the use, when it may not go on. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn must_end(&mut self, clock: &Clock) -> Result<Decision, DecideError> {
+        loop {
+            let left = self.license.license.claims.exp.duration_since(clock.now());
+            let expiry = tokio::time::sleep(Duration::try_from(left).unwrap_or_default());
+            tokio::select! {
+                () = self.watcher.changed() => {}
+                changed = self.pulse.changed() => changed.map_err(|_| DecideError::Closing)?,
+                () = expiry => {}
+            }
+            if let Some(ended) = self.objection(clock.now()).await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Asks the whole question again; the answer, where it is a denial.
+    async fn objection(&self, now: Timestamp) -> Result<Option<Decision>, DecideError> {
+        let LicenseRef::Token(token) = &self.request.license else {
+            let reason = Reason::new(Code::LicenseMissing, "the license of the stream is gone");
+            return self.end(vec![reason], Vec::new(), now).await.map(Some);
+        };
+        let (decision, _) = self.pdp.decide(&self.request, Ok(Presented::Token(token)), now);
+        if decision.effect == Effect::Allow {
+            return Ok(None);
+        }
+        self.recorded(decision, now).await.map(Some)
+    }
+
+    async fn end(
+        &self,
+        reasons: Vec<Reason>,
+        quotas: Vec<QuotaState>,
+        now: Timestamp,
+    ) -> Result<Decision, DecideError> {
+        let mut decision = Decision {
+            id: DecisionId::new(now),
+            effect: Effect::Deny,
+            reasons: Vec::new(),
+            obligations: Vec::new(),
+            valid_until: Some(self.license.license.claims.exp),
+            quotas,
+            reservation: None,
+            status_as_of: self.pdp.state.revocations.as_of(now).ok(),
+            policy_revision: self.pdp.policies.current().revision().clone(),
+            granting_policies: Vec::new(),
+        };
+        reasons.into_iter().for_each(|reason| deny(&mut decision, reason));
+        self.recorded(decision, now).await
+    }
+
+    async fn recorded(&self, mut decision: Decision, now: Timestamp) -> Result<Decision, DecideError> {
+        let (pdp, trace) = (&self.pdp, self.trace_id.as_deref());
+        pdp.record(&self.request, Some(&self.license), &mut decision, trace, now, Instant::now()).await?;
+        pdp.instruments.stream_ended(decision.reasons.iter().map(|reason| reason.code));
+        Ok(decision)
+    }
+}
+
+/// What is wrong with a report.
+fn check_report(usage: &BTreeMap<String, f64>) -> Vec<Reason> {
+    if usage.len() > MAX_METRICS {
+        let admin = format!("report.usage: it has {} metrics", usage.len());
+        let remedy = format!("a report has at most {MAX_METRICS} metrics");
+        return vec![Reason::new(Code::ContextInvalid, admin).would_pass_if(remedy)];
+    }
+    super::validity::check_usage(usage).into_iter().collect()
+}

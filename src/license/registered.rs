@@ -1,0 +1,114 @@
+//! Licenses that are known by their id, and terms that were accepted: read from the store once, then
+//! from memory.
+//!
+//! What is there is never replaced, so it may be remembered; what is not there is remembered only until
+//! something is recorded. Refuses to take a store's silence for an answer.
+
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::config;
+use crate::store::{Acceptance, Registered, StateStore, StoreError};
+
+/// The memory for what is not there.
+const ABSENT: u64 = 1 << 20;
+
+/// The memory for acceptances.
+const ACCEPTANCES: u64 = 8 << 20;
+
+/// What is recorded of licenses.
+pub struct Registry {
+    store: Arc<dyn StateStore>,
+    licenses: Cache<String, Registered>,
+    acceptances: Cache<(String, String, String), Acceptance>,
+    /// What was looked for in vain, with the number of records that there were.
+    absent: Cache<(String, String, String), u64>,
+}
+
+impl Registry {
+    /// Reads from `store`, and remembers within the configured bounds.
+    pub fn new(store: Arc<dyn StateStore>, config: &config::Licenses) -> Self {
+        let text = |registered: &Registered| {
+            let texts = [&registered.id, &registered.issuer, &registered.assignee, &registered.kid];
+            let texts: usize = texts.into_iter().map(String::len).sum();
+            size_of::<Registered>() + texts + registered.token.len() + registered.registered_by.len()
+        };
+        Self {
+            store,
+            licenses: Cache::bounded(config.registered_cache.bytes(), text),
+            acceptances: Cache::bounded(ACCEPTANCES, |_| 512),
+            absent: Cache::bounded(ABSENT, |_| 256),
+        }
+    }
+
+    /// The registered license of this id. `records` tells how many records the store had when it was
+    /// last read.
+    ///
+    /// # Errors
+    /// When the store has to be asked, and cannot be.
+    pub async fn license(&self, id: &str, records: u64) -> Result<Option<Arc<Registered>>, StoreError> {
+        if let Some(license) = self.licenses.get(&id.to_owned()) {
+            return Ok(Some(license));
+        }
+        let absent = (String::new(), id.to_owned(), String::new());
+        if self.is_absent(&absent, records) {
+            return Ok(None);
+        }
+        match self.store.license(id).await? {
+            Some(license) => {
+                let license = Arc::new(license);
+                self.licenses.put(id.to_owned(), Arc::clone(&license));
+                Ok(Some(license))
+            }
+            None => {
+                self.absent.put(absent, Arc::new(records));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the terms of this hash were accepted for this license.
+    ///
+    /// # Errors
+    /// When the store has to be asked, and cannot be.
+    pub async fn is_accepted(
+        &self,
+        issuer: &str,
+        license: &str,
+        terms_hash: &str,
+        records: u64,
+    ) -> Result<bool, StoreError> {
+        let key = (issuer.to_owned(), license.to_owned(), terms_hash.to_owned());
+        if self.acceptances.get(&key).is_some() {
+            return Ok(true);
+        }
+        if self.is_absent(&key, records) {
+            return Ok(false);
+        }
+        match self.store.acceptance(issuer, license, terms_hash).await? {
+            Some(acceptance) => {
+                self.acceptances.put(key, Arc::new(acceptance));
+                Ok(true)
+            }
+            None => {
+                self.absent.put(key, Arc::new(records));
+                Ok(false)
+            }
+        }
+    }
+
+    /// The bytes of what is remembered of registered licenses.
+    pub fn bytes(&self) -> u64 {
+        self.licenses.bytes()
+    }
+
+    fn is_absent(&self, key: &(String, String, String), records: u64) -> bool {
+        self.absent.get(key).is_some_and(|known| *known == records)
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registry")
+    }
+}

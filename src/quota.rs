@@ -1,0 +1,385 @@
+//! Quotas: how much may still be used, and how much was.
+//!
+//! Exact, and fast: chunks are set aside in the store and spent from memory ([`bucket`]), so the sum of
+//! what gates allow never exceeds a limit. Several quotas are taken together or not at all; a denied or
+//! abandoned check takes nothing. Refuses to guess: what the store would have to say, and cannot, denies.
+
+mod bucket;
+mod held;
+mod usage;
+pub mod window;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use crate::cache::Cache;
+use crate::domain::outcome::QuotaState;
+use crate::domain::terms::{Quota, QuotaScope};
+use crate::domain::time::Timestamp;
+use crate::domain::{Amount, Code, Reason};
+use crate::store::{StateStore, StoreError, Take};
+
+use bucket::{Bucket, SETTLED_WITHIN, Unspent};
+use held::{Charge, Reservation};
+pub use held::{Held, SettleError};
+use usage::Meter;
+use window::{Window, WindowError};
+
+/// The memory for reservations that may still be settled; the oldest are forgotten, and count in full.
+const RESERVATIONS: u64 = 64 << 20;
+
+/// The metric that every check uses one of.
+pub const REQUESTS: &str = "requests";
+
+/// Who uses how much under which license.
+#[derive(Clone, Copy, Debug)]
+pub struct Use<'a> {
+    /// The license's `iss`.
+    pub issuer: &'a str,
+    /// The license's `jti`.
+    pub license: &'a str,
+    /// The license's `sub`.
+    pub assignee: &'a str,
+    /// The license's quotas.
+    pub quotas: &'a [Quota],
+    /// The user.
+    pub user: &'a str,
+    /// The project; empty for none.
+    pub project: &'a str,
+    /// How much, by metric.
+    pub usage: &'a BTreeMap<String, f64>,
+    /// Whether it is a request of its own, which counts as one.
+    pub is_request: bool,
+}
+
+/// A request that consumes once, however often it comes.
+#[derive(Clone, Debug)]
+pub struct Once<'a> {
+    /// The caller's id of it.
+    pub request_id: &'a str,
+    /// A hash of what is asked.
+    pub question: [u8; 32],
+}
+
+/// Why a use is denied, and how the quotas stand.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// Every quota that does not leave enough.
+    pub reasons: Vec<Reason>,
+    /// How they stand.
+    pub states: Vec<QuotaState>,
+}
+
+/// The quotas of one gate. Clones share them.
+#[derive(Clone)]
+pub struct Quotas(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn StateStore>,
+    gate: String,
+    buckets: RwLock<HashMap<(String, Timestamp), Arc<Bucket>>>,
+    reservations: Cache<Uuid, Reservation>,
+    meter: Meter,
+}
+
+impl Quotas {
+    /// Quotas in `store`, for the gate of this name. `boot` tells this run of it from others.
+    pub fn new(store: Arc<dyn StateStore>, gate: &str, boot: Uuid) -> Self {
+        let meter = Meter::new(Arc::clone(&store), gate.to_owned(), boot);
+        let within = SETTLED_WITHIN.unsigned_abs();
+        Self(Arc::new(Shared {
+            store,
+            gate: gate.to_owned(),
+            buckets: RwLock::default(),
+            reservations: Cache::bounded_for(RESERVATIONS, within, Reservation::bytes),
+            meter,
+        }))
+    }
+
+    /// Takes what a use needs from every quota, or nothing from any. What is returned goes back when it
+    /// is dropped, unless it is [committed](Held::commit).
+    ///
+    /// # Errors
+    /// A reason for each quota that does not leave enough.
+    pub async fn reserve(
+        &self,
+        of: &Use<'_>,
+        once: Option<&Once<'_>>,
+        now: Timestamp,
+    ) -> Result<Held, Denied> {
+        let mut held = Held::new(self, of);
+        let wanted = self.wanted(of, now)?;
+        let claim = once.filter(|_| wanted.iter().any(|wanted| wanted.need.is_positive()));
+        let claim = claim.map(|once| (once, held::claim(of, once, now)));
+        if let Some((once, claim)) = &claim
+            && self.was_claimed(&claim.request, once).await?
+        {
+            return Ok(self.repeat(held, of, now).await);
+        }
+        let mut reasons = Vec::new();
+        for wanted in &wanted {
+            match self.spend(wanted, now).await {
+                Ok(bucket) => held.charge(Charge::of(wanted, bucket)),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if !reasons.is_empty() {
+            // A twin that was asked at the same time may have taken the last.
+            if let Some((once, claim)) = &claim
+                && self.was_claimed(&claim.request, once).await?
+            {
+                return Ok(self.repeat(Held::new(self, of), of, now).await);
+            }
+            return Err(Denied { reasons, states: self.states(&wanted) });
+        }
+        held.stand(self.states(&wanted));
+        match claim {
+            Some((once, claim)) => held.claim(&claim, once).await.map_err(Denied::from),
+            None => Ok(held),
+        }
+    }
+
+    /// What [`Quotas::reserve`] would say, without taking anything.
+    ///
+    /// # Errors
+    /// As [`Quotas::reserve`].
+    pub async fn rehearse(&self, of: &Use<'_>, now: Timestamp) -> Result<Vec<QuotaState>, Denied> {
+        let wanted = self.wanted(of, now)?;
+        let mut reasons = Vec::new();
+        for wanted in &wanted {
+            match self.look(wanted).await {
+                Ok(remaining) if remaining >= wanted.least() => {}
+                Ok(remaining) => reasons.push(wanted.exceeded(remaining)),
+                Err(error) => reasons.push(unreachable(&error)),
+            }
+        }
+        let states = self.states(&wanted);
+        if reasons.is_empty() { Ok(states) } else { Err(Denied { reasons, states }) }
+    }
+
+    /// Says how much of a reservation was used; the rest goes back.
+    ///
+    /// # Errors
+    /// When there is no such reservation, or more was used than it has.
+    pub fn settle(&self, id: Uuid, usage: &BTreeMap<String, f64>) -> Result<Vec<QuotaState>, SettleError> {
+        let reservation = self.0.reservations.get(&id).ok_or(SettleError::Unknown)?;
+        let used = reservation.check(usage)?;
+        // Whoever takes it out settles it, once.
+        let reservation = self.0.reservations.take(&id).ok_or(SettleError::Unknown)?;
+        Ok(reservation.settle(&self.0.meter, &used))
+    }
+
+    /// Hands usage to the store, and gives back what is held without demand.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; it is tried again at the next call.
+    pub async fn tend(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.0.meter.flush().await?;
+        self.settle_buckets(now, false).await
+    }
+
+    /// Gives everything back and hands in all usage: the gate stops.
+    ///
+    /// # Errors
+    /// When the store cannot be reached; what was held is lost until its window ends.
+    pub async fn stop(&self, now: Timestamp) -> Result<(), StoreError> {
+        let flushed = self.0.meter.flush().await;
+        self.settle_buckets(now, true).await.and(flushed)
+    }
+
+    /// Rows of usage that the store does not have yet.
+    pub fn unreported(&self) -> usize {
+        self.0.meter.waiting()
+    }
+
+    async fn settle_buckets(&self, now: Timestamp, all: bool) -> Result<(), StoreError> {
+        let buckets: Vec<_> = {
+            let buckets = self.0.buckets.read().unwrap_or_else(PoisonError::into_inner);
+            buckets.values().cloned().collect()
+        };
+        for bucket in buckets {
+            if bucket.settle(&self.0.store, now, all).await? {
+                self.forget(&bucket);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the same question was allowed under this id before.
+    async fn was_claimed(&self, request: &str, once: &Once<'_>) -> Result<bool, Denied> {
+        match self.0.store.claimed(request).await {
+            Ok(None) => Ok(false),
+            Ok(Some(question)) if question == once.question => Ok(true),
+            Ok(Some(_)) => Err(Denied::from(held::conflict(once))),
+            Err(error) => Err(Denied::from(unreachable(&error))),
+        }
+    }
+
+    /// A repeat takes nothing; how the quotas stand is told all the same.
+    async fn repeat(&self, mut held: Held, of: &Use<'_>, now: Timestamp) -> Held {
+        let states = match self.rehearse(of, now).await {
+            Ok(states) | Err(Denied { states, .. }) => states,
+        };
+        held.stand(states);
+        held.is_repeat();
+        held
+    }
+
+    /// What each quota is asked for.
+    fn wanted<'a>(&self, of: &Use<'a>, now: Timestamp) -> Result<Vec<Wanted<'a>>, Denied> {
+        let wanted = of.quotas.iter().map(|quota| Wanted::of(of, quota, now));
+        wanted.collect::<Result<_, _>>().map_err(|error| {
+            let admin = format!("terms.quotas: {error}");
+            Denied::from(Reason::new(Code::TermUnsupported, admin))
+        })
+    }
+
+    async fn spend(&self, wanted: &Wanted<'_>, now: Timestamp) -> Result<Arc<Bucket>, Reason> {
+        loop {
+            let bucket = self.bucket(wanted);
+            let spent = bucket.spend(&self.0.store, &self.0.gate, wanted.limit, wanted.need, now).await;
+            match spent {
+                Ok(()) => return Ok(bucket),
+                Err(Unspent::Closed) => self.forget(&bucket),
+                Err(Unspent::Exceeded(remaining)) => return Err(wanted.exceeded(remaining)),
+                Err(Unspent::Unreachable(error)) => return Err(unreachable(&error)),
+            }
+        }
+    }
+
+    /// What is left, as the store and this gate know it.
+    async fn look(&self, wanted: &Wanted<'_>) -> Result<Amount, StoreError> {
+        let held = self.find(wanted).map(|bucket| bucket.held()).unwrap_or_default();
+        let take = Take {
+            counter: wanted.counter.clone(),
+            window: wanted.window.start,
+            ends: wanted.window.end.unwrap_or(Timestamp::MAX),
+            lease: Uuid::nil(),
+            gate: self.0.gate.clone(),
+            want: Amount::ZERO,
+            limit: wanted.limit,
+        };
+        Ok(self.0.store.take(&take).await?.remaining + held)
+    }
+
+    fn states(&self, wanted: &[Wanted<'_>]) -> Vec<QuotaState> {
+        let state = |wanted: &Wanted<'_>| {
+            let remaining = self.find(wanted).and_then(|bucket| bucket.remaining());
+            wanted.state(remaining.unwrap_or(wanted.limit).min(wanted.limit))
+        };
+        wanted.iter().map(state).collect()
+    }
+
+    fn find(&self, wanted: &Wanted<'_>) -> Option<Arc<Bucket>> {
+        let buckets = self.0.buckets.read().unwrap_or_else(PoisonError::into_inner);
+        buckets.get(&wanted.key()).cloned()
+    }
+
+    fn bucket(&self, wanted: &Wanted<'_>) -> Arc<Bucket> {
+        if let Some(bucket) = self.find(wanted) {
+            return bucket;
+        }
+        let mut buckets = self.0.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Bucket::new(wanted.counter.clone(), wanted.window));
+        Arc::clone(buckets.entry(wanted.key()).or_insert_with(fresh))
+    }
+
+    /// Lets go of a bucket that was closed, unless another is in its place.
+    fn forget(&self, bucket: &Arc<Bucket>) {
+        let mut buckets = self.0.buckets.write().unwrap_or_else(PoisonError::into_inner);
+        let key = bucket.key();
+        if buckets.get(&key).is_some_and(|known| Arc::ptr_eq(known, bucket)) {
+            buckets.remove(&key);
+        }
+    }
+}
+
+impl std::fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Quotas")
+    }
+}
+
+impl From<Reason> for Denied {
+    fn from(reason: Reason) -> Self {
+        Self { reasons: vec![reason], states: Vec::new() }
+    }
+}
+
+fn unreachable(error: &StoreError) -> Reason {
+    Reason::new(Code::StateUnavailable, error.to_string())
+}
+
+/// What one quota is asked for.
+struct Wanted<'a> {
+    quota: &'a Quota,
+    counter: String,
+    window: Window,
+    limit: Amount,
+    need: Amount,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(of: &Use<'a>, quota: &'a Quota, now: Timestamp) -> Result<Self, WindowError> {
+        let zone = window::time_zone(quota.time_zone.as_deref().unwrap_or("UTC"))?;
+        let window = window::window(quota.window, &zone, now)?;
+        // Claims and requests are not accepted with other numbers; what cannot be, leaves nothing.
+        let limit = Amount::limit(quota.limit).unwrap_or_default();
+        let need = match of.usage.get(&quota.metric) {
+            Some(amount) => Amount::used(*amount).unwrap_or(Amount::of_millionths(i128::MAX)),
+            None if of.is_request && quota.metric == REQUESTS => Amount::ONE,
+            None => Amount::ZERO,
+        };
+        Ok(Self { quota, counter: counter(of, quota), window, limit, need })
+    }
+
+    fn key(&self) -> (String, Timestamp) {
+        (self.counter.clone(), self.window.start)
+    }
+
+    /// The least that must be left: where nothing is needed, something all the same.
+    fn least(&self) -> Amount {
+        self.need.max(Amount::of_millionths(1))
+    }
+
+    fn state(&self, remaining: Amount) -> QuotaState {
+        QuotaState {
+            id: self.quota.id.clone(),
+            metric: self.quota.metric.clone(),
+            limit: self.limit,
+            remaining: remaining.max(Amount::ZERO),
+            resets_at: self.window.end,
+        }
+    }
+
+    fn exceeded(&self, remaining: Amount) -> Reason {
+        let Quota { id, metric, .. } = self.quota;
+        let (need, limit) = (self.need, self.limit);
+        let admin = format!("quota `{id}`: {need} {metric} asked for, {remaining} of {limit} left");
+        let remedy = match self.window.end {
+            Some(end) => format!("at most {remaining} {metric} are used, or it is {end} or later"),
+            None => format!("at most {remaining} {metric} are used"),
+        };
+        Reason::new(Code::QuotaExceeded, admin).would_pass_if(remedy)
+    }
+}
+
+/// What a quota counts, in one text that reads one way.
+fn counter(of: &Use<'_>, quota: &Quota) -> String {
+    let zone = quota.time_zone.as_deref().unwrap_or("UTC");
+    let window = quota.window.as_str();
+    let parts: &[&str] = match quota.per {
+        QuotaScope::License => &["license", of.issuer, of.license, &quota.id],
+        QuotaScope::User => &["user", of.issuer, of.license, &quota.id, of.user],
+        QuotaScope::Project => &["project", of.issuer, of.license, &quota.id, of.project],
+        // Shared by licenses, so it is told by what is counted and not by an id.
+        QuotaScope::Organization => &["organization", of.issuer, of.assignee, &quota.metric, window, zone],
+    };
+    // A list of texts is always JSON.
+    serde_json::to_string(parts).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

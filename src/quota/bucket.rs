@@ -1,0 +1,303 @@
+//! One counter in one window, as one gate holds it: chunks set aside in the store, spent from memory.
+//!
+//! The law: what is spent here and held here was set aside in the store, and the store sets aside no
+//! more than the limit. Refuses to spend what it does not hold, and to hold much of what is left.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::window::Window;
+use crate::domain::Amount;
+use crate::domain::time::Timestamp;
+use crate::store::{StateStore, StoreError, Take};
+
+/// For how long a chunk is to last, by the demand of late: long enough to ride out a failover.
+const LASTS: i64 = 15;
+
+/// The share of what is left that one chunk may take, so that other gates find something.
+const SHARE: u32 = 8;
+
+/// After this time without demand, what is held goes back.
+const IDLE: SignedDuration = SignedDuration::from_secs(3);
+
+/// For how long a spent lease is kept, since a reservation may still be settled for less.
+pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// The chunks of one counter in one window.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    name: String,
+    window: Window,
+    purse: Mutex<Purse>,
+    /// One refill at a time.
+    refill: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Purse {
+    /// What can be spent.
+    left: Amount,
+    /// What was set aside under each lease, the latest last.
+    leases: Vec<Lease>,
+    /// What the store had left when it was last asked.
+    remaining: Option<Amount>,
+    /// Spent since the last refill.
+    spent: Amount,
+    refilled_at: Option<Timestamp>,
+    used_at: Option<Timestamp>,
+    /// Spent in a second, of late.
+    demand: Amount,
+    /// What the last chunk was.
+    chunk: Amount,
+    /// Leases on their way back, with what is left of each.
+    returned: Vec<(Uuid, Amount)>,
+    /// It went back to the store; whoever still holds the bucket must look for another.
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    id: Uuid,
+    amount: Amount,
+    taken_at: Timestamp,
+}
+
+/// Why nothing was spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unspent {
+    /// There is not so much: this is what is left.
+    Exceeded(Amount),
+    /// The store would have to say, and cannot.
+    Unreachable(StoreError),
+    /// The bucket was given back: look for another.
+    Closed,
+}
+
+/// How an attempt to spend from memory went.
+enum Attempt {
+    Spent,
+    /// There is enough, and the next chunk should be fetched.
+    SpentAndLow,
+    Short,
+    Closed,
+}
+
+impl Bucket {
+    pub(super) fn new(name: String, window: Window) -> Self {
+        Self { name, window, purse: Mutex::default(), refill: tokio::sync::Mutex::default() }
+    }
+
+    /// Spends `need`, from memory where it can. With nothing needed, only wants something to be left.
+    pub(super) async fn spend(
+        self: &Arc<Self>,
+        store: &Arc<dyn StateStore>,
+        gate: &str,
+        limit: Amount,
+        need: Amount,
+        now: Timestamp,
+    ) -> Result<(), Unspent> {
+        loop {
+            match self.attempt(need, now) {
+                Attempt::Spent => return Ok(()),
+                Attempt::SpentAndLow => {
+                    self.prefetch(store, gate, limit, now);
+                    return Ok(());
+                }
+                Attempt::Closed => return Err(Unspent::Closed),
+                Attempt::Short => {}
+            }
+            let _alone = self.refill.lock().await;
+            // Another may have refilled meanwhile.
+            match self.attempt(need, now) {
+                Attempt::Spent | Attempt::SpentAndLow => return Ok(()),
+                Attempt::Closed => return Err(Unspent::Closed),
+                Attempt::Short => {}
+            }
+            let lacking = need.max(Amount::of_millionths(1)) - self.lock().left;
+            let granted = self.fetch(store, gate, limit, lacking, now).await.map_err(Unspent::Unreachable)?;
+            if granted < lacking {
+                let left = self.remaining().unwrap_or_default();
+                // What there is may suffice all the same, if somebody gave back in the meantime.
+                return match self.attempt(need, now) {
+                    Attempt::Spent | Attempt::SpentAndLow => Ok(()),
+                    Attempt::Short | Attempt::Closed => Err(Unspent::Exceeded(left)),
+                };
+            }
+        }
+    }
+
+    fn attempt(&self, need: Amount, now: Timestamp) -> Attempt {
+        let mut purse = self.lock();
+        purse.used_at = Some(now);
+        if purse.closed {
+            return Attempt::Closed;
+        }
+        if purse.left < need.max(Amount::of_millionths(1)) {
+            return Attempt::Short;
+        }
+        purse.left -= need;
+        purse.spent += need;
+        let low = purse.left < purse.chunk.divided_by(2) && purse.chunk > need;
+        if low && purse.remaining.is_some_and(Amount::is_positive) {
+            Attempt::SpentAndLow
+        } else {
+            Attempt::Spent
+        }
+    }
+
+    /// Fetches the next chunk beside the check that noticed, unless one is being fetched.
+    fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, limit: Amount, now: Timestamp) {
+        if self.refill.try_lock().is_err() {
+            return;
+        }
+        let (bucket, store, gate) = (Arc::clone(self), Arc::clone(store), gate.to_owned());
+        tokio::spawn(async move {
+            let Ok(_alone) = bucket.refill.try_lock() else { return };
+            // Whoever finds the chunk spent asks again, and hears what is wrong.
+            let _ = bucket.fetch(&store, &gate, limit, Amount::ZERO, now).await;
+        });
+    }
+
+    /// Sets a chunk aside: at least `lacking` if there is so much. To be called by one at a time.
+    async fn fetch(
+        &self,
+        store: &Arc<dyn StateStore>,
+        gate: &str,
+        limit: Amount,
+        lacking: Amount,
+        now: Timestamp,
+    ) -> Result<Amount, StoreError> {
+        let want = self.chunk(limit, lacking, now);
+        if !want.is_positive() {
+            return Ok(Amount::ZERO);
+        }
+        let lease = Uuid::new_v4();
+        let take = Take {
+            counter: self.name.clone(),
+            window: self.window.start,
+            ends: self.window.end.unwrap_or(Timestamp::MAX),
+            lease,
+            gate: gate.to_owned(),
+            want,
+            limit,
+        };
+        let taken = store.take(&take).await?;
+        let mut purse = self.lock();
+        purse.remaining = Some(taken.remaining);
+        if taken.granted.is_positive() {
+            purse.left += taken.granted;
+            purse.chunk = taken.granted;
+            purse.leases.push(Lease { id: lease, amount: taken.granted, taken_at: now });
+        }
+        Ok(taken.granted)
+    }
+
+    /// How much to set aside next: what the demand of some seconds needs, but no more than a share of
+    /// what is left; near the end, just what is lacking.
+    fn chunk(&self, limit: Amount, lacking: Amount, now: Timestamp) -> Amount {
+        let mut purse = self.lock();
+        if let Some(since) = purse.refilled_at {
+            let millis = now.duration_since(since).as_millis().max(1);
+            let rate = purse.spent.millionths().saturating_mul(1000) / millis;
+            let smoothed = (purse.demand.millionths() + rate) / 2;
+            purse.demand = Amount::of_millionths(smoothed);
+        }
+        purse.refilled_at = Some(now);
+        purse.spent = Amount::ZERO;
+        let share = purse.remaining.unwrap_or(limit).divided_by(SHARE);
+        let demand = Amount::of_millionths(purse.demand.millionths().saturating_mul(i128::from(LASTS)));
+        demand.min(share).max(lacking)
+    }
+
+    /// Puts back what was spent and not used.
+    pub(super) fn put_back(&self, amount: Amount) {
+        let mut purse = self.lock();
+        purse.left += amount;
+        purse.spent -= amount;
+    }
+
+    /// What is left for this gate, as far as it knows; `None` before the store was asked.
+    pub(super) fn remaining(&self) -> Option<Amount> {
+        let purse = self.lock();
+        purse.remaining.map(|remaining| remaining + purse.left)
+    }
+
+    /// What is held and not spent.
+    pub(super) fn held(&self) -> Amount {
+        self.lock().left
+    }
+
+    /// What tells it from others.
+    pub(super) fn key(&self) -> (String, Timestamp) {
+        (self.name.clone(), self.window.start)
+    }
+
+    /// Ends the leases that are no longer needed, and gives back what is held without demand, or all of
+    /// it where the gate stops. Says whether the bucket can be forgotten.
+    pub(super) async fn settle(
+        &self,
+        store: &Arc<dyn StateStore>,
+        now: Timestamp,
+        all: bool,
+    ) -> Result<bool, StoreError> {
+        let over = self.window.end.is_some_and(|end| now >= end);
+        if over && !all {
+            // What is left dies with the window; the store forgets it by itself.
+            self.lock().closed = true;
+            return Ok(true);
+        }
+        let _alone = self.refill.lock().await;
+        let empty = self.lock().collect(now, all);
+        // Peeked at, and taken out once it went back: a return may be repeated, and must not be forgotten.
+        while let Some((lease, amount)) = self.next_returned() {
+            store.give_back(lease, amount).await?;
+            self.lock().returned.pop();
+        }
+        Ok(empty)
+    }
+
+    fn next_returned(&self) -> Option<(Uuid, Amount)> {
+        self.lock().returned.last().copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Purse> {
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Purse {
+    /// Takes out what is to go back, lease by lease, and whether nothing stays.
+    fn collect(&mut self, now: Timestamp, all: bool) -> bool {
+        let idle = self.used_at.is_none_or(|used| now.duration_since(used) > IDLE);
+        if idle || all {
+            while self.left.is_positive() {
+                let Some(lease) = self.leases.pop() else { break };
+                let amount = self.left.min(lease.amount);
+                self.left -= amount;
+                self.returned.push((lease.id, amount));
+            }
+            self.chunk = Amount::ZERO;
+            // What others use meanwhile is not known here.
+            self.remaining = None;
+        }
+        let spent = |lease: &Lease| all || now.duration_since(lease.taken_at) > SETTLED_WITHIN;
+        // What is held is covered by the latest leases; those before may be spent.
+        let mut covered = Amount::ZERO;
+        let mut kept = Vec::new();
+        for lease in self.leases.drain(..).rev() {
+            if covered >= self.left && spent(&lease) {
+                self.returned.push((lease.id, Amount::ZERO));
+            } else {
+                covered += lease.amount;
+                kept.push(lease);
+            }
+        }
+        kept.reverse();
+        self.leases = kept;
+        let empty = (idle || all) && self.leases.is_empty() && !self.left.is_positive();
+        self.closed |= empty;
+        empty
+    }
+}

@@ -1,0 +1,263 @@
+//! What is revoked or suspended, kept in memory, and how fresh that knowledge is.
+//!
+//! Only what is not VALID is kept. Changes are taken in the order of their revisions and in no other
+//! way, also those made at this gate. Refuses to forget a revocation because a store that was restored
+//! does not know it, and to call itself fresh when the store was not read.
+
+mod known;
+mod watchers;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::config;
+use crate::domain::standing::{Standing, Status};
+use crate::domain::time::Timestamp;
+use crate::domain::{Clock, Code, Reason};
+use crate::store::{Change, Changed, Feed, StateStore, StoreError};
+
+use known::Known;
+use watchers::Watchers;
+pub use watchers::{Concern, Watcher};
+
+/// How often the store is read although it says nothing.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How many changes are read at once.
+const PAGE: u32 = 10_000;
+
+/// The license that a standing may concern: its issuer, its id, its key and its assignee.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its `iss`.
+    pub issuer: &'a str,
+    /// Its `jti`.
+    pub license: &'a str,
+    /// The `kid` of the key that signed it.
+    pub kid: &'a str,
+    /// Its `sub`.
+    pub assignee: &'a str,
+}
+
+/// What a gate knows of revocations. Clones share it.
+#[derive(Clone)]
+pub struct Revocations(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn StateStore>,
+    known: RwLock<Known>,
+    freshness: RwLock<Freshness>,
+    /// One reader at a time, so that changes are taken in their order.
+    reading: tokio::sync::Mutex<()>,
+    watchers: Mutex<Watchers>,
+    max_staleness: SignedDuration,
+    max_skew: SignedDuration,
+}
+
+/// How far what is known can be trusted.
+#[derive(Clone, Debug, Default)]
+struct Freshness {
+    /// When the last read that succeeded began, by this gate's clock.
+    as_of: Option<Timestamp>,
+    /// How far the store's clock was ahead then.
+    ahead: SignedDuration,
+}
+
+/// How a read of the store went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// How many changes were new.
+    pub changes: usize,
+    /// The store was found to have gone back, or to be another: the alarm, in words.
+    pub restored: Option<String>,
+}
+
+impl Revocations {
+    /// Knows nothing yet, and denies until it was told: see [`Revocations::read`].
+    pub fn new(store: Arc<dyn StateStore>, config: &config::State) -> Self {
+        let signed = |duration: config::HumanDuration| {
+            SignedDuration::try_from(duration.get()).unwrap_or(SignedDuration::MAX)
+        };
+        Self(Arc::new(Shared {
+            store,
+            known: RwLock::default(),
+            freshness: RwLock::default(),
+            reading: tokio::sync::Mutex::default(),
+            watchers: Mutex::default(),
+            max_staleness: signed(config.max_staleness),
+            max_skew: signed(config.max_clock_skew),
+        }))
+    }
+
+    /// Everything that stands against a license; nothing where it is VALID.
+    pub fn against(&self, subject: Subject<'_>) -> Vec<Arc<Standing>> {
+        self.known().against(subject)
+    }
+
+    /// A reason for each standing against a license.
+    pub fn reasons(&self, subject: Subject<'_>) -> Vec<Reason> {
+        self.against(subject).iter().filter_map(|standing| reason(standing)).collect()
+    }
+
+    /// Until when everything that was acknowledged is known.
+    ///
+    /// # Errors
+    /// The reason to deny, where that is too long ago, or clocks cannot be trusted.
+    pub fn as_of(&self, now: Timestamp) -> Result<Timestamp, Reason> {
+        let freshness = self.0.freshness.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(as_of) = freshness.as_of else {
+            return Err(Reason::new(Code::StateStale, "the state was not read since the gate started"));
+        };
+        let age = now.duration_since(as_of);
+        let skew = self.0.max_skew;
+        if age < -skew {
+            let admin = format!("the clock says {now:.3}, and said {as_of:.3} before: it was set back");
+            return Err(Reason::new(Code::ClockSuspect, admin));
+        }
+        if freshness.ahead.abs() > skew {
+            let admin = format!(
+                "the clock was {:#} apart from the time that the state knows; at most {skew:#} is allowed",
+                freshness.ahead.abs()
+            );
+            return Err(Reason::new(Code::ClockSuspect, admin));
+        }
+        if age > self.0.max_staleness {
+            let limit = self.0.max_staleness;
+            let admin = format!("the state was last read at {as_of:.3}, which is more than {limit:#} ago");
+            return Err(Reason::new(Code::StateStale, admin));
+        }
+        Ok(as_of)
+    }
+
+    /// When the last read that succeeded began, however long ago.
+    pub fn read_at(&self) -> Option<Timestamp> {
+        self.0.freshness.read().unwrap_or_else(PoisonError::into_inner).as_of
+    }
+
+    /// Reads what changed since the last read.
+    ///
+    /// # Errors
+    /// When the store cannot be read; what is known stays, and grows stale.
+    pub async fn read(&self, clock: &Clock) -> Result<News, StoreError> {
+        let _in_order = self.0.reading.lock().await;
+        self.read_on(clock).await
+    }
+
+    async fn read_on(&self, clock: &Clock) -> Result<News, StoreError> {
+        let mut news = News::default();
+        loop {
+            let began = clock.now();
+            let after = self.known().position();
+            let feed = self.0.store.feed(after, PAGE, began).await?;
+            let restored = self.change(|known| known.restart_if_restored(&feed));
+            if restored.is_some() {
+                news.restored = news.restored.or(restored);
+                continue;
+            }
+            let complete = self.take_in(&feed, &mut news);
+            if complete {
+                let ahead = feed.time.duration_since(began);
+                let mut freshness = self.0.freshness.write().unwrap_or_else(PoisonError::into_inner);
+                *freshness = Freshness { as_of: Some(began), ahead };
+                return Ok(news);
+            }
+        }
+    }
+
+    /// Takes changes in, and wakes whom they concern. Says whether there are no more.
+    fn take_in(&self, feed: &Feed, news: &mut News) -> bool {
+        let complete = self.change(|known| known.take_in(feed));
+        news.changes += feed.standings.len();
+        let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        for standing in &feed.standings {
+            watchers.wake(&standing.target);
+        }
+        complete
+    }
+
+    /// Makes a change, durable and known here when this returns.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, before or after the change.
+    pub async fn make(&self, change: &Change, clock: &Clock) -> Result<Changed, StoreError> {
+        let changed = self.0.store.change(change).await?;
+        if let Changed::Applied(revision) = changed {
+            let _in_order = self.0.reading.lock().await;
+            while self.known().position() < revision {
+                self.read_on(clock).await?;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads the store whenever it has news, and every half second, for ever. `tell` hears of every read.
+    pub async fn follow(&self, clock: &Clock, tell: impl Fn(&Result<News, StoreError>)) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.0.store.news() => {}
+            }
+            tell(&self.read(clock).await);
+        }
+    }
+
+    /// How many licenses and acceptances the store had recorded when it was last read.
+    pub fn records(&self) -> u64 {
+        self.known().records()
+    }
+
+    /// How many standings are known that are not VALID.
+    pub fn len(&self) -> usize {
+        self.known().len()
+    }
+
+    /// Whether everything is VALID.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything that is not VALID, of one issuer or of all.
+    pub fn list(&self, issuer: Option<&str>) -> Vec<Arc<Standing>> {
+        self.known().list(issuer)
+    }
+
+    /// Is woken when the standing of a license may have changed.
+    pub fn watch(&self, subject: Subject<'_>) -> Watcher {
+        Watcher::register(self.clone(), subject)
+    }
+
+    /// Is woken at every change.
+    pub fn watch_all(&self) -> Watcher {
+        Watcher::register_for_all(self.clone())
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
+        change(&mut self.0.known.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl std::fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Revocations")
+    }
+}
+
+/// What a standing means for a decision.
+fn reason(standing: &Standing) -> Option<Reason> {
+    let Standing { target, status, reason, actor, since, .. } = standing;
+    let (code, verb) = match status {
+        Status::Valid => return None,
+        Status::Suspended => (Code::Suspended, "suspended"),
+        Status::Revoked => (Code::Revoked, "revoked"),
+    };
+    Some(Reason::new(code, format!("{target}: {verb} at {since:.0} by `{actor}`: {reason}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Parts of quotas that are set aside and given back, and requests that are claimed once.
+//!
+//! Refuses to set aside more than the limit, whatever happens at the same time: taking and giving
+//! back are one statement each, and each locks the row that counts.
+
+use super::columns::{amount, digits, hash, micros, stored};
+use super::connector::Session;
+use super::faults::Fault;
+use super::question::Question;
+use crate::domain::amount::Amount;
+use crate::store::{Claim, Claimed, StoreError, Take, Taken};
+use uuid::Uuid;
+
+// The same lease again is answered as before. Should both run at once, the second fails on the key of
+// the lease, is undone, and finds the first when it is repeated.
+const TAKE: &str = "
+    WITH held AS (
+        SELECT amount FROM tollgate_lease WHERE lease = $4
+    ), counted AS (
+        INSERT INTO tollgate_quota AS q (counter, window_start, ends, granted, last_grant)
+        SELECT $1, $2, $3, share.amount, share.amount
+        FROM (SELECT GREATEST(0, LEAST($6::text::numeric, $7::text::numeric)) AS amount) AS share
+        WHERE NOT EXISTS (SELECT 1 FROM held)
+        ON CONFLICT (counter, window_start) DO UPDATE SET
+            ends = GREATEST(q.ends, EXCLUDED.ends),
+            last_grant = GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted)),
+            granted = q.granted + GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted))
+        RETURNING granted, last_grant
+    ), leased AS (
+        INSERT INTO tollgate_lease (lease, counter, window_start, ends, gate, amount)
+        SELECT $4, $1, $2, $3, $5, last_grant FROM counted WHERE last_grant > 0
+    )
+    SELECT COALESCE((SELECT amount FROM held), (SELECT last_grant FROM counted))::text AS granted,
+        GREATEST(0, $7::text::numeric - COALESCE(
+            (SELECT granted FROM counted),
+            (SELECT granted FROM tollgate_quota WHERE counter = $1 AND window_start = $2),
+            0
+        ))::text AS remaining";
+
+const LOOK: &str = "
+    SELECT GREATEST(0, $3::text::numeric - COALESCE(
+        (SELECT granted FROM tollgate_quota WHERE counter = $1 AND window_start = $2), 0
+    ))::text AS remaining";
+
+const GIVE_BACK: &str = "
+    WITH ended AS (
+        DELETE FROM tollgate_lease WHERE lease = $1 RETURNING counter, window_start, amount
+    )
+    UPDATE tollgate_quota AS q
+    SET granted = GREATEST(0, q.granted - GREATEST(0, LEAST($2::text::numeric, ended.amount)))
+    FROM ended
+    WHERE q.counter = ended.counter AND q.window_start = ended.window_start";
+
+const CLAIM: &str = "
+    INSERT INTO tollgate_claim (request, question, expires) VALUES ($1, $2, $3)
+    ON CONFLICT (request) DO NOTHING";
+
+const CLAIMED: &str = "SELECT question FROM tollgate_claim WHERE request = $1";
+
+const UNCLAIM: &str = "DELETE FROM tollgate_claim WHERE request = $1";
+
+impl Question for Take {
+    type Answer = Taken;
+    // The lease tells that it is the same take.
+    const REPEATABLE: bool = true;
+
+    async fn ask(&self, session: &mut Session) -> Result<Taken, Fault> {
+        let (counter, window) = (stored(&self.counter), micros(self.window));
+        if !self.want.is_positive() {
+            let statement = session.prepare_cached(LOOK).await?;
+            let row = session.query_one(&statement, &[&counter, &window, &digits(self.limit)]).await?;
+            return Ok(Taken { granted: Amount::ZERO, remaining: amount(&row, "remaining")? });
+        }
+        let statement = session.prepare_cached(TAKE).await?;
+        let row = session
+            .query_one(
+                &statement,
+                &[
+                    &counter,
+                    &window,
+                    &micros(self.ends),
+                    &self.lease,
+                    &stored(&self.gate),
+                    &digits(self.want),
+                    &digits(self.limit),
+                ],
+            )
+            .await?;
+        Ok(Taken { granted: amount(&row, "granted")?, remaining: amount(&row, "remaining")? })
+    }
+}
+
+/// What is left of a lease that ends.
+pub(super) struct GiveBack {
+    pub(super) lease: Uuid,
+    pub(super) amount: Amount,
+}
+
+impl Question for GiveBack {
+    type Answer = ();
+    // The lease ends the first time, and the second finds none.
+    const REPEATABLE: bool = true;
+
+    async fn ask(&self, session: &mut Session) -> Result<(), Fault> {
+        let statement = session.prepare_cached(GIVE_BACK).await?;
+        session.execute(&statement, &[&self.lease, &digits(self.amount)]).await?;
+        Ok(())
+    }
+}
+
+impl Question for Claim {
+    type Answer = Claimed;
+    // A second try would find its own claim.
+    const REPEATABLE: bool = false;
+
+    async fn ask(&self, session: &mut Session) -> Result<Claimed, Fault> {
+        let statement = session.prepare_cached(CLAIM).await?;
+        // A claim that was in the way may be forgotten before it is read.
+        for _ in 0..3 {
+            let (request, question) = (stored(&self.request), self.question.as_slice());
+            let made = session.execute(&statement, &[&request, &question, &micros(self.expires)]).await?;
+            if made == 1 {
+                return Ok(Claimed::First);
+            }
+            if let Some(question) = ClaimOf(&self.request).ask(session).await? {
+                return Ok(Claimed::Before(question));
+            }
+        }
+        let words = "others claim and forget the same request all the time".to_owned();
+        Err(Fault::before(StoreError::Unavailable(words)))
+    }
+}
+
+/// What was claimed under a request.
+pub(super) struct ClaimOf<'a>(pub(super) &'a str);
+
+impl Question for ClaimOf<'_> {
+    type Answer = Option<[u8; 32]>;
+    const REPEATABLE: bool = true;
+
+    async fn ask(&self, session: &mut Session) -> Result<Option<[u8; 32]>, Fault> {
+        let statement = session.prepare_cached(CLAIMED).await?;
+        let row = session.query_opt(&statement, &[&stored(self.0)]).await?;
+        row.as_ref().map(|row| hash(row, "question")).transpose()
+    }
+}
+
+/// A claim to be forgotten.
+pub(super) struct Unclaim<'a>(pub(super) &'a str);
+
+impl Question for Unclaim<'_> {
+    type Answer = ();
+    const REPEATABLE: bool = true;
+
+    async fn ask(&self, session: &mut Session) -> Result<(), Fault> {
+        let statement = session.prepare_cached(UNCLAIM).await?;
+        session.execute(&statement, &[&stored(self.0)]).await?;
+        Ok(())
+    }
+}

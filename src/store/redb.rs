@@ -1,0 +1,227 @@
+//! State in a file of its own, for one gate: an embedded database, [redb](https://docs.rs/redb).
+//!
+//! One thread writes: what waits for it becomes durable together, and is acknowledged then. Readers see
+//! what was committed, and wait for nobody. Refuses a file that another process holds, that a newer
+//! version wrote, or that is not whole, and never starts with an empty one in its place.
+
+mod fault;
+mod file;
+mod format;
+mod quotas;
+mod rows;
+mod shared;
+mod standings;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod usage;
+mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use async_trait::async_trait;
+use redb::ReadTransaction;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use self::fault::Fault;
+use self::shared::Shared;
+use self::tables::Tables;
+use self::writer::{Asked, Message, Opener, Writer};
+use super::{
+    Acceptance, Change, Changed, Claim, Claimed, Feed, LicenseFilter, Registered, Registration, StateStore,
+    StoreError, Take, Taken, UsageBatch, UsageFilter, UsageKey, UsageRow,
+};
+use crate::domain::time::Timestamp;
+
+/// A store in a file, which it holds until [`StateStore::close`] returns. When it is dropped without, the
+/// file is let go of soon after.
+pub struct RedbStore {
+    shared: Arc<Shared>,
+    messages: Sender<Message>,
+}
+
+impl fmt::Debug for RedbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RedbStore")
+    }
+}
+
+impl RedbStore {
+    /// Opens the file of this path, and makes it, readable to its owner alone, where there is none. Reads
+    /// all of it to see that it is whole, so it may take a while; it blocks the calling thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when the file is in use, of a newer format, empty, damaged or not a state
+    /// file, or when it cannot be made; the words say what to do. Such a file stays as it is.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = file::open(path)?;
+        let path = path.to_owned();
+        Self::start(database, Box::new(move || file::open_existing(&path)))
+    }
+
+    /// A store in memory, which is forgotten when it is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when there is no memory or no thread for it.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let lost = || Err(StoreError::Unavailable("the state was kept in memory, and is lost".to_owned()));
+        Self::start(file::in_memory()?, Box::new(lost))
+    }
+
+    fn start(database: redb::Database, opener: Opener) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared::new(database)?);
+        let (messages, received) = channel();
+        let writer = Writer { shared: Arc::clone(&shared), messages: received, opener };
+        let thread = thread::Builder::new().name("state".to_owned()).spawn(move || writer.run());
+        thread.map_err(|error| StoreError::Unusable(format!("no thread can write the state: {error}")))?;
+        Ok(Self { shared, messages })
+    }
+
+    /// Does something in a transaction, and gives its outcome when it is durable.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Job(Box::new(Asked::new(work, reply)));
+        self.messages.send(job).map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Reads more than a row, away from the threads that serve.
+    async fn browse<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || shared.read(look)).await;
+        read.unwrap_or_else(|_| Err(StoreError::Unavailable("the reader was stopped".to_owned())))
+    }
+
+    /// Takes a time that was told. What is far ahead of the disk is written, and nobody waits for that.
+    fn told(&self, now: Timestamp) {
+        if self.shared.told(now) {
+            let (reply, _) = oneshot::channel();
+            // Every transaction writes the time; this one writes nothing else.
+            drop(self.messages.send(Message::Job(Box::new(Asked::new(|_: &mut Tables<'_>| Ok(()), reply)))));
+        }
+    }
+}
+
+fn rows(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[async_trait]
+impl StateStore for RedbStore {
+    async fn register(&self, license: &Registered) -> Result<Registration, StoreError> {
+        let license = license.clone();
+        self.write(move |tables| standings::register(tables, &license)).await
+    }
+
+    async fn license(&self, id: &str) -> Result<Option<Registered>, StoreError> {
+        self.shared.read(|transaction| standings::license(transaction, id))
+    }
+
+    async fn licenses(
+        &self,
+        filter: &LicenseFilter,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Registered>, StoreError> {
+        let (filter, after) = (filter.clone(), after.to_owned());
+        self.browse(move |transaction| standings::licenses(transaction, &filter, &after, rows(limit))).await
+    }
+
+    async fn change(&self, change: &Change) -> Result<Changed, StoreError> {
+        let change = change.clone();
+        self.write(move |tables| standings::change(tables, &change)).await
+    }
+
+    async fn feed(&self, after: u64, limit: u32, now: Timestamp) -> Result<Feed, StoreError> {
+        self.told(now);
+        let time = self.shared.time();
+        let feed =
+            self.browse(move |transaction| standings::feed(transaction, after, rows(limit), time)).await?;
+        self.shared.fed(feed.revision);
+        Ok(feed)
+    }
+
+    async fn news(&self) {
+        self.shared.news().await;
+    }
+
+    async fn accept(&self, acceptance: &Acceptance) -> Result<bool, StoreError> {
+        let acceptance = acceptance.clone();
+        self.write(move |tables| standings::accept(tables, &acceptance)).await
+    }
+
+    async fn acceptance(
+        &self,
+        issuer: &str,
+        license: &str,
+        terms_hash: &str,
+    ) -> Result<Option<Acceptance>, StoreError> {
+        self.shared.read(|transaction| standings::acceptance(transaction, (issuer, license, terms_hash)))
+    }
+
+    async fn take(&self, take: &Take) -> Result<Taken, StoreError> {
+        if !take.want.is_positive() {
+            return self.shared.read(|transaction| quotas::look(transaction, take));
+        }
+        let take = take.clone();
+        self.write(move |tables| quotas::take(tables, &take)).await
+    }
+
+    async fn give_back(&self, lease: Uuid, amount: crate::domain::amount::Amount) -> Result<(), StoreError> {
+        self.write(move |tables| quotas::give_back(tables, lease, amount)).await
+    }
+
+    async fn claimed(&self, request: &str) -> Result<Option<[u8; 32]>, StoreError> {
+        self.shared.read(|transaction| quotas::claimed(transaction, request))
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        let claim = claim.clone();
+        self.write(move |tables| quotas::claim(tables, &claim)).await
+    }
+
+    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
+        let request = request.to_owned();
+        self.write(move |tables| quotas::unclaim(tables, &request)).await
+    }
+
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        let batch = batch.clone();
+        self.write(move |tables| usage::add(tables, &batch)).await
+    }
+
+    async fn usage(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&UsageKey>,
+        limit: u32,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        let (filter, after) = (filter.clone(), after.cloned());
+        self.browse(move |transaction| usage::read(transaction, &filter, after.as_ref(), rows(limit))).await
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.shared.told(now);
+        self.write(move |tables| quotas::sweep(tables, now)).await
+    }
+
+    async fn close(&self) {
+        let (sender, closed) = oneshot::channel();
+        if self.messages.send(Message::Close(sender)).is_ok() {
+            // An error means that another closed it first.
+            drop(closed.await);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Stores of state: the laws that all of them keep, and what each does besides.
+
+#[macro_use]
+mod conformance;
+mod embedded;
+mod postgres;
