@@ -12,6 +12,10 @@
 //!                            beside what it is reckoned at
 //! checks KIND COUNT          just the checks, to count instructions: `remembered` or `fresh`
 //! policies COUNT             so many policies of an operator, as text
+//! leases PLACE               chunks of one counter set aside in a second: in a state file, or a database
+//! register FILE LICENSES     a state file with so many registered licenses
+//! streams GATE ADMIN TOKEN LICENSE COUNT
+//!                            so many open streams, and how long they live after a revocation
 //! ```
 //!
 //! Refuses to print absolute times as if they were promises: documents quote ratios only.
@@ -26,6 +30,7 @@
 
 mod memory;
 mod scene;
+mod state;
 mod steps;
 mod unseen;
 
@@ -46,6 +51,11 @@ fn main() {
             memory::entry(number(datasets), number(length), number(licenses));
         }
         ["checks", kind, count] => checks(kind, number(count)),
+        ["leases", place] => state::leases(place),
+        ["register", file, licenses] => state::register(file, number(licenses)),
+        ["streams", gate, admin, token, license, count] => {
+            state::streams(gate, admin, token, license, number(count));
+        }
         ["policies", count] => println!("{}", policies(number(count))),
         _ => steps::run(),
     }

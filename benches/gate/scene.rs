@@ -22,7 +22,7 @@ use tollgate::store::StateStore;
 use tollgate::store::redb::RedbStore;
 use tollgate::telemetry::instruments::Instruments;
 
-const ISSUER: &str = "https://data.example";
+pub(crate) const ISSUER: &str = "https://data.example";
 
 /// What the catalog knows: the area that the question is about, not the very table.
 const CATALOG: &str = r#"[

@@ -1,11 +1,14 @@
-//! `tollgate quickstart`: keys, a catalog, three licenses and a gate in a fresh folder, and real
+//! `tollgate quickstart`: keys, a catalog, five licenses and a gate in a fresh folder, and real
 //! checks over gRPC. Refuses to touch a folder that is there already.
 
+mod live;
 mod scene;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use tonic::transport::Channel;
 
 use super::check::word;
 use super::connection::nearby;
@@ -19,8 +22,9 @@ use scene::Scene;
 
 /// See it work: keys, licenses, a gate and real checks, in a fresh folder
 ///
-/// Makes a fresh folder with keys, a catalog, three licenses and a configuration, starts a gate on
-/// them, asks it seven questions over gRPC and stays up for more.
+/// Makes a fresh folder with keys, a catalog, five licenses and a configuration, starts a gate on
+/// them, asks it seven questions over gRPC, uses up a quota, revokes a license under an open stream,
+/// and stays up for more.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tollgate quickstart --once")]
 pub(super) struct Args {
@@ -46,7 +50,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
             output::line(&format!("  {file:<28}{what}"));
         }
         output::line("");
-        ask(&scene, &gate).await?;
+        let mut client = DecisionServiceClient::new(nearby(&gate).await?);
+        ask(&scene, &mut client).await?;
+        live::run_out(&mut client, &scene.metered).await?;
+        live::revoke(&mut client, &scene.streamed, &folder).await?;
         explain(&scene, &gate, &folder, app.http_address());
         if args.once {
             return Ok(app.shutdown().await?);
@@ -75,8 +82,7 @@ fn free_port(usual: u16) -> Result<u16, CliError> {
 }
 
 /// Asks every question of the scene, and tells the answers in a table.
-async fn ask(scene: &Scene, gate: &str) -> Result<(), CliError> {
-    let mut client = DecisionServiceClient::new(nearby(gate).await?);
+async fn ask(scene: &Scene, client: &mut DecisionServiceClient<Channel>) -> Result<(), CliError> {
     let mut rows = Vec::new();
     for question in &scene.questions {
         let license = LicenseRef::Token(question.token.clone());
@@ -109,6 +115,12 @@ fn explain(scene: &Scene, gate: &str, folder: &Path, http: Option<SocketAddr>) {
         path("licenses/anonymized.license"),
         path("keys")
     ));
+    output::line("\nRevoke a license, list what is registered, see what was used:\n");
+    let admin = format!("--admin unix:{}", path("admin.sock"));
+    output::line(&format!("  {tollgate} revoke {admin} --license license-raw --reason \"contract ended\""));
+    output::line(&format!("  {tollgate} register {admin} {}", path("licenses/anonymized.license")));
+    output::line(&format!("  {tollgate} licenses {admin}"));
+    output::line(&format!("  {tollgate} usage {admin}"));
     output::line("\nRead the decision log:\n");
     output::line(&format!("  cat {}", path("decisions.jsonl")));
     output::line("\nRun the same gate again later:\n");

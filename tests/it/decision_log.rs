@@ -195,10 +195,11 @@ async fn a_gate_that_cannot_record_denies_until_it_can() {
 #[tokio::test]
 async fn a_full_disk_denies_and_a_log_that_is_moved_away_makes_room() {
     let site = Site::new();
-    // A limit on the size of files stands for a disk that is full: a write may succeed in part.
+    // A limit on the size of files stands for a disk that is full: a write may succeed in part. The state
+    // file stays well below it.
     let serve = site.serve(&[("audit.mode", "durable")]);
     let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""]).arg(serve.get_program());
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\""]).arg(serve.get_program());
     limited.args(serve.get_args()).current_dir(site.path(""));
     let gate = Gate::run(site, limited);
     let mut client = gate.client().await;

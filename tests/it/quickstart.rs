@@ -11,9 +11,15 @@ use super::gate::{Lines, PATIENCE, program, records};
 /// Two that start in the same moment may find the same port free.
 pub(super) static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// The lines that the quota and the stream leave in the log: four reads, the opening, the revocation, and
+/// what ended the stream.
+const OF_LICENSES_THAT_LIVE: usize = 7;
+
 /// The rows of the table: decision and first code.
 fn rows(text: &str) -> Vec<(&str, &str)> {
-    let decided = text.lines().filter_map(|line| {
+    // The first table: what comes after it is another story.
+    let table = text.lines().take_while(|line| !line.contains("A quota runs out"));
+    let decided = table.filter_map(|line| {
         let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
         let decision = *cells.get(1).filter(|cell| ["allow", "deny"].contains(*cell))?;
         Some((decision, cells.get(2).map_or("", |codes| codes.split(", ").next().unwrap())))
@@ -45,7 +51,13 @@ fn once_shows_allows_and_denials_in_plain_text() {
         assert!(codes.contains(&code), "{code}: {text}");
     }
     let made = folder.path().join("tollgate-quickstart");
-    assert_eq!(records(&made.join("decisions.jsonl")).len(), rows.len());
+    assert_eq!(records(&made.join("decisions.jsonl")).len(), rows.len() + OF_LICENSES_THAT_LIVE);
+    // A quota runs out, and a revocation reaches an open stream.
+    let line = |first: &str| text.lines().map(str::trim).find(|line| line.starts_with(first)).unwrap();
+    let words = |first| line(first).split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words("read 3"), ["read", "3", "allow", "0"], "{text}");
+    assert_eq!(words("read 4"), ["read", "4", "deny", "0", "QUOTA_EXCEEDED"], "{text}");
+    assert!(text.contains("ended     REVOKED, "), "{text}");
 
     // What it says to try works on what it made.
     let inspect =
@@ -88,6 +100,6 @@ fn a_second_one_in_the_same_folder_does_not_collide() {
     assert!(std::process::Command::new("sh").args(["-c", &stop]).status().unwrap().success());
     assert_eq!(first.wait().unwrap().code(), Some(0));
     let log = folder.path().join("tollgate-quickstart/decisions.jsonl");
-    assert_eq!(records(&log).len(), rows(&said.text()).len() + 1);
+    assert_eq!(records(&log).len(), rows(&said.text()).len() + OF_LICENSES_THAT_LIVE + 1);
     assert!(fs::read_to_string(log).unwrap().ends_with('\n'));
 }

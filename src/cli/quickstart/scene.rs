@@ -11,13 +11,15 @@ use crate::domain::{CheckRequest, Clock};
 use crate::license::{Claims, sign};
 
 /// The files that are made, with words for the reader.
-pub(super) const FILES: [(&str, &str); 6] = [
+pub(super) const FILES: [(&str, &str); 8] = [
     ("issuer.jwk", "the data owner's private key: signs licenses"),
     ("keys/issuer.json", "its public keys: what the gate trusts"),
     ("catalog.json", "the datasets, and what is attested of them"),
     ("terms/*.yaml", "what each license says"),
     ("licenses/*.license", "the same, signed"),
     ("tollgate.yaml", "the gate's configuration"),
+    ("state.redb", "what the gate must not forget: revocations, quotas, usage"),
+    ("admin.sock", "where the gate is administered"),
 ];
 
 const CATALOG: &str = r#"[
@@ -43,7 +45,7 @@ const CATALOG: &str = r#"[
 "#;
 
 /// The licenses: name and terms.
-const TERMS: [(&str, &str); 3] = [
+const TERMS: [(&str, &str); 5] = [
     (
         "raw",
         "# Raw sales data of the EU, for research, by analysts.
@@ -85,6 +87,32 @@ terms:
   purposes: [ResearchAndDevelopment]
 ",
     ),
+    (
+        "metered",
+        "# The raw data once more, three reads a day.
+assignee: acme
+id: license-metered
+valid_for: P1Y
+terms:
+  datasets: [sales/eu]
+  actions: [read]
+  purposes: [ResearchAndDevelopment]
+  quotas:
+  - {id: reads, metric: requests, limit: 3, per: license, window: day}
+",
+    ),
+    (
+        "streamed",
+        "# The raw data as it comes in.
+assignee: acme
+id: license-streamed
+valid_for: P1Y
+terms:
+  datasets: [sales/eu]
+  actions: [stream]
+  purposes: [ResearchAndDevelopment]
+",
+    ),
 ];
 
 /// What was made.
@@ -93,6 +121,10 @@ pub(super) struct Scene {
     pub(super) config: PathBuf,
     /// What will be asked.
     pub(super) questions: Vec<Question>,
+    /// Under a license with a small quota.
+    pub(super) metered: Question,
+    /// Under a license for a stream.
+    pub(super) streamed: Question,
 }
 
 /// A request under a license, in words.
@@ -123,11 +155,18 @@ impl Scene {
             write_new(&folder.join(format!("licenses/{name}.license")), &format!("{}\n", license.0), false)?;
             licenses.push(license);
         }
-        let [(raw, claims), (anonymized, _), (expired, _)] = licenses.as_slice() else {
-            return Err(CliError::Failed("three licenses were to be made".to_owned()));
+        let [(raw, claims), (anonymized, _), (expired, _), (metered, _), (streamed, _)] = licenses.as_slice()
+        else {
+            return Err(CliError::Failed("five licenses were to be made".to_owned()));
         };
         let forged = forge(claims, &kid)?;
-        Ok(Self { config, questions: questions(raw, anonymized, expired, &forged) })
+        let orders = |token, action| ask("", token, action, "sales/eu/orders", "AcademicResearch");
+        Ok(Self {
+            config,
+            questions: questions(raw, anonymized, expired, &forged),
+            metered: orders(metered, "read"),
+            streamed: orders(streamed, "stream"),
+        })
     }
 }
 
@@ -136,6 +175,7 @@ fn configuration(decisions: u16, http: u16) -> String {
         "# Paths are relative to this file. docs/configuration.md explains every key.
 listeners:
   decisions: {{tcp: \"127.0.0.1:{decisions}\"}}
+  administration: {{unix: admin.sock}}
   http: {{tcp: \"127.0.0.1:{http}\"}}
 licenses:
   keys: keys
@@ -151,8 +191,9 @@ shutdown: {{notice: 0s}}
     )
 }
 
-fn questions(raw: &str, anonymized: &str, expired: &str, forged: &str) -> Vec<Question> {
-    let ask = |words, token: &str, action: &str, dataset: &str, purpose: &str| Question {
+/// A question of `ana`, an analyst of `acme`.
+fn ask(words: &'static str, token: &str, action: &str, dataset: &str, purpose: &str) -> Question {
+    Question {
         words,
         token: token.to_owned(),
         request: CheckRequest {
@@ -162,7 +203,10 @@ fn questions(raw: &str, anonymized: &str, expired: &str, forged: &str) -> Vec<Qu
             purpose: purpose.to_owned(),
             ..CheckRequest::default()
         },
-    };
+    }
+}
+
+fn questions(raw: &str, anonymized: &str, expired: &str, forged: &str) -> Vec<Question> {
     let mut linked = ask(
         "combine anonymized admissions with outside data",
         anonymized,
