@@ -16,7 +16,8 @@ from pathlib import Path
 
 import load
 import messages
-from servers import Cerbos, Gate, Issuer, Unavailable
+import state
+from servers import Cerbos, Gate, Issuer, Postgres, Unavailable
 
 HERE = Path(__file__).resolve().parent
 CHECK = "tollgate.v1.DecisionService/Check"
@@ -43,10 +44,17 @@ def build():
 def serve(stack, folder, issuer, bench, cache):
     """Starts everything that is loaded; a gate for each setting. `stack` ends it."""
 
-    def gate(name, answers, policies=None):
-        return stack.enter_context(Gate(issuer, folder / name, answers, policies))
+    def gate(name, answers, policies=None, **settings):
+        return stack.enter_context(Gate(issuer, folder / name, answers, policies, **settings))
 
     gates = {"remembered": gate("remembered", "32 MiB"), "fresh": gate("fresh", "0 B")}
+    gates["quota-remembered"] = gate("quota-remembered", "32 MiB", license=issuer.metered)
+    gates["quota-fresh"] = gate("quota-fresh", "0 B", license=issuer.metered)
+    try:
+        database = stack.enter_context(Postgres(folder / "postgres")).url
+        gates["quota-postgres"] = gate("quota-postgres", "0 B", license=issuer.metered, database=database)
+    except Unavailable as why:
+        print(f"without PostgreSQL: {why}", file=sys.stderr)
     for count in POLICIES:
         text = subprocess.run([bench, "policies", str(count)], check=True, capture_output=True, text=True).stdout
         gates[f"policies-{count}"] = gate(f"policies-{count}", "0 B", text)
@@ -57,7 +65,6 @@ def serve(stack, folder, issuer, bench, cache):
 
 
 def targets(folder, gates, cerbos, token):
-    check = messages.check(token)
     made = {
         "no-op": load.target(folder, "no-op", gates["remembered"], NO_OP, b""),
         "batch": load.target(
@@ -65,6 +72,7 @@ def targets(folder, gates, cerbos, token):
         ),
     }
     for name, gate in gates.items():
+        check = messages.check(gate.license.read_text().strip())
         made[name] = load.target(folder, name, gate, CHECK, check)
     if cerbos is not None:
         made["cerbos"] = load.target(folder, "cerbos", cerbos, CERBOS, messages.cerbos())
@@ -113,6 +121,14 @@ def throughput_rows(made):
         ("CPU time of a no-op, in one asked before", made["no-op"].cpu / made["remembered"].cpu, "that of the Check", ""),
         ("CPU time of a no-op, in a fresh one", made["no-op"].cpu / made["fresh"].cpu, "that of the Check", ""),
     ]
+    for name, words in (
+        ("quota-remembered", "with a quota, question asked before"),
+        ("quota-fresh", "with a quota, fresh question"),
+        ("quota-postgres", "with a quota in PostgreSQL, fresh question"),
+    ):
+        if name in made:
+            goal = ">= 0.5" if "fresh" in words else ">= 0.7"
+            rows.append((f"Check, {words}", made[name].rate / no_op, "no-op", goal))
     for count in POLICIES[1:]:
         ratio = made[f"policies-{count}"].rate / made[f"policies-{POLICIES[0]}"].rate
         goal = ">= 0.9" if count == POLICIES[-1] else ""
@@ -187,12 +203,13 @@ def main():
             load.measure(list(made.values()), rounds, seconds)
             verify_answers(gates, cerbos, made)
         rows = throughput_rows(made) + cerbos_rows(made, why_not) + in_process_rows(bench, folder)
+        rows += state.rows(issuer, bench, folder)
     print_table(rows)
     print(
         f"""
 Throughput unless it says otherwise: medians of {rounds} runs of {seconds} s, by turns. Load: h2load,
-{load.CLIENTS} connections of {load.STREAMS} streams. License remembered, base policies, no quotas, records queued to a
-file. `fresh`: a gate that remembers no answers (`policies.answer_cache: 0 B`), so every question is evaluated.
+{load.CLIENTS} connections of {load.STREAMS} streams. License remembered, base policies, records queued to a file, no
+quotas where it does not say so. `fresh`: a gate that remembers no answers (`policies.answer_cache: 0 B`), so every question is evaluated.
 Per second, on this machine, now: """
         + ", ".join(f"{each.name} {each.rate:,.0f}" for each in made.values())
     )

@@ -66,6 +66,11 @@ class Server:
     def __exit__(self, *_):
         self.stop()
 
+    def resident(self):
+        """Bytes of memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
     def cpu_seconds(self):
         """User and system time so far, in all threads."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -102,20 +107,32 @@ class Issuer:
         self.run("keygen", "--issuer", "https://data.example", "--private", key, "--public", self.keys / "issuer.json")
         self.run("issue", "--key", key, "--terms", terms, "--out", self.license)
         self.token = self.license.read_text().strip()
+        self.metered = folder / "metered.license"
+        quota = {"id": "q", "metric": "requests", "limit": 1e12, "per": "user", "window": "day"}
+        draft["id"], draft["terms"] = "license-metered", {**messages.TERMS, "quotas": [quota]}
+        terms.write_text(json.dumps(draft))
+        self.run("issue", "--key", key, "--terms", terms, "--out", self.metered)
 
     def run(self, *arguments):
         return subprocess.run([self.tollgate, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
 
 
 class Gate(Server):
-    """A gate with its records queued to a file."""
+    """A gate with its records queued to a file, and its state in a file or in the database of a URL."""
 
-    def __init__(self, issuer, folder, answer_cache, policies=None):
+    def __init__(self, issuer, folder, answer_cache, policies=None, license=None, database=None, state=None):
         folder.mkdir()
-        self.issuer = issuer
+        self.issuer, self.license = issuer, license or issuer.license
         port, self.http = free_port(), free_port()
+        if state is not None:
+            shutil.move(state, folder / "state.redb")
         config = {
-            "listeners": {"decisions": {"tcp": f"127.0.0.1:{port}"}, "http": {"tcp": f"127.0.0.1:{self.http}"}},
+            "listeners": {
+                "decisions": {"tcp": f"127.0.0.1:{port}"},
+                "administration": {"unix": "admin.sock"},
+                "http": {"tcp": f"127.0.0.1:{self.http}"},
+            },
+            "state": {"store": "postgres", "postgres": {"url": database}} if database else {},
             "licenses": {"keys": str(issuer.keys)},
             "policies": {"catalog": str(issuer.catalog), "answer_cache": answer_cache},
             "audit": {"mode": "queued", "stdout": False, "file": {"path": "decisions.jsonl", "keep": 1}},
@@ -128,6 +145,7 @@ class Gate(Server):
             (own / "operator.cedar").write_text(policies)
             config["policies"]["directory"] = str(own)
         (folder / "tollgate.yaml").write_text(json.dumps(config))
+        self.admin = f"unix:{folder / 'admin.sock'}"
         command = [issuer.tollgate, "serve", "--config", "tollgate.yaml"]
         super().__init__(folder, command, port, f"http://127.0.0.1:{self.http}/readyz")
 
@@ -139,10 +157,48 @@ class Gate(Server):
 
     def ask(self):
         """Asks the question once with the gate's own client: h2load does not look into answers."""
-        command = ["check", "--gate", f"http://127.0.0.1:{self.port}", "--license", self.issuer.license]
+        command = ["check", "--gate", f"http://127.0.0.1:{self.port}", "--license", self.license]
         command += ["--subject", messages.USER, "--organization", messages.ORGANIZATION, "--role", messages.ROLE]
         command += ["--action", messages.ACTION, "--dataset", messages.DATASET, "--purpose", messages.PURPOSE]
         self.issuer.run(*command, "--region", messages.REGION)
+
+
+class Postgres:
+    """A PostgreSQL server in a folder of its own, durable as by default."""
+
+    def __init__(self, folder):
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not found:
+            raise Unavailable("PostgreSQL is not installed; on Debian: apt-get install postgresql")
+        self.bin, self.folder = found[-1], folder
+        folder.mkdir()
+        # It refuses to run as root.
+        user = [] if os.getuid() else ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        if user:
+            for path in (folder, *list(folder.parents)[:1]):
+                path.chmod(0o755)
+            shutil.chown(folder, "postgres", "postgres")
+        self.url = f"postgres://bench@127.0.0.1:{free_port()}/postgres"
+        port = self.url.rpartition(":")[2].partition("/")[0]
+        data = folder / "data"
+        initdb = [*user, self.bin / "initdb", "-D", data, "-U", "bench", "-A", "trust"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder)
+        command = [*user, self.bin / "postgres", "-D", data, "-p", port, "-k", folder, "-c", "listen_addresses=127.0.0.1"]
+        self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        ready = [self.bin / "pg_isready", "-h", "127.0.0.1", "-p", port]
+        for _ in range(200):
+            if subprocess.run(ready, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.05)
+        self.__exit__()
+        raise Unavailable("PostgreSQL did not start")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(20)
 
 
 class Cerbos(Server):

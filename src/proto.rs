@@ -1,5 +1,44 @@
 //! The generated gRPC code. Only `grpc`, `cli` and the stores that speak gRPC import it.
 
+use std::marker::PhantomData;
+
+use tonic::codec::BufferSettings;
+use tonic_prost::ProstCodec;
+
+/// What a buffer begins with, and how much is gathered before it is sent, in bytes. Messages are small, and
+/// each of tens of thousands of open streams has two.
+const BUFFER: usize = 1 << 10;
+const GATHERED: usize = 32 << 10;
+
+/// Protocol Buffers, with buffers that begin small.
+#[derive(Debug)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: prost::Message + Send + 'static,
+    U: prost::Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = <ProstCodec<T, U> as tonic::codec::Codec>::Encoder;
+    type Decoder = <ProstCodec<T, U> as tonic::codec::Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, GATHERED))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, GATHERED))
+    }
+}
+
 /// The messages and services of package `tollgate.v1`.
 #[allow(
     missing_docs,

@@ -150,7 +150,8 @@ impl Running {
                 changed = self.pulse.changed() => changed.map_err(|_| DecideError::Closing)?,
                 () = expiry => {}
             }
-            if let Some(ended) = self.objection(clock.now()).await? {
+            // Boxed, so that what asking needs is not kept while nothing is asked.
+            if let Some(ended) = Box::pin(self.objection(clock.now())).await? {
                 return Ok(ended);
             }
         }

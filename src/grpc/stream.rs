@@ -1,27 +1,27 @@
-//! `CheckStream`: one task for each use that goes on, between its caller and what may end it.
+//! `CheckStream`: a use that goes on, between its caller and what may end it.
 //!
-//! Refuses to let a use outlive its stream, or a stream its use.
+//! What the caller receives drives the use, so an open stream is no task and has no queue of its own. Refuses
+//! to let a use outlive its stream, or a stream its use.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use async_stream::try_stream;
+use tokio::sync::watch;
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::{convert, status};
 use crate::decision::{DecideError, Opened, Pdp, Running};
-use crate::domain::Clock;
+use crate::domain::outcome::QuotaState;
+use crate::domain::{CheckRequest, Clock, Decision};
 use crate::listener::turned;
 use crate::proto::v1::check_stream_request::Message as Said;
 use crate::proto::v1::check_stream_response::Message as Answer;
 use crate::proto::v1::{CheckStreamRequest, CheckStreamResponse, ReportTaken, UsageReport};
 
-/// Answers that may wait for a caller who does not read.
-const WAITING: usize = 4;
-
 /// What a caller receives.
-pub(super) type Answers = ReceiverStream<Result<CheckStreamResponse, Status>>;
+pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<CheckStreamResponse, Status>> + Send>>;
 
 /// What a stream needs of the gate.
 #[derive(Clone)]
@@ -33,96 +33,106 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Serves one stream, beside its caller.
-    pub(super) fn serve(&self, said: Streaming<CheckStreamRequest>, trace_id: Option<String>) -> Answers {
-        let (answers, received) = mpsc::channel(WAITING);
-        let stream = Stream { of: self.clone(), said, answers };
-        tokio::spawn(async move {
-            let mut stream = stream;
-            if let Err(status) = Box::pin(stream.run(trace_id)).await {
-                // Whoever went away is not told.
-                let _ = stream.answers.send(Err(status)).await;
-            }
-        });
-        ReceiverStream::new(received)
-    }
-}
-
-struct Stream {
-    of: Streams,
-    said: Streaming<CheckStreamRequest>,
-    answers: mpsc::Sender<Result<CheckStreamResponse, Status>>,
-}
-
-impl Stream {
-    async fn run(&mut self, trace_id: Option<String>) -> Result<(), Status> {
-        let Some(first) = self.said.message().await? else { return Ok(()) };
-        let Some(Said::Open(question)) = first.message else {
-            return Err(status::invalid("open", "must be the first message of a stream"));
-        };
-        let question = convert::question(question).map_err(|refusal| refusal.within("open"))?;
-        let opened = self.of.pdp.open(question, trace_id, self.of.clock.now()).await;
-        match opened.map_err(status::undecided)? {
-            Opened::Denied(decision) => self.answer(Answer::Opened(convert::answer(decision))).await,
-            Opened::Running(decision, running) => {
-                self.answer(Answer::Opened(convert::answer(decision))).await?;
-                self.go_on(running).await
-            }
-        }
-    }
-
-    /// Until either side ends it.
-    async fn go_on(&mut self, mut running: Box<Running>) -> Result<(), Status> {
-        let clock = self.of.clock.clone();
-        let mut closing = pin!(turned(self.of.closing.clone()));
-        loop {
-            tokio::select! {
-                biased;
-                ended = running.must_end(&clock) => {
-                    let ended = ended.map_err(status::undecided)?;
-                    return self.answer(Answer::Ended(convert::ended(ended))).await;
-                }
-                () = &mut closing => {
-                    return Err(status::undecided(DecideError::Closing));
-                }
-                () = self.answers.closed() => return Ok(()),
-                said = self.said.message() => match said {
-                    Ok(Some(said)) => {
-                        if self.report(&running, said).await? {
-                            return Ok(());
+    /// What is answered on one stream, in its order.
+    pub(super) fn serve(&self, mut said: Streaming<CheckStreamRequest>, trace_id: Option<String>) -> Answers {
+        let Self { pdp, clock, closing } = self.clone();
+        Box::pin(try_stream! {
+            if let Some(first) = said.message().await? {
+                let question = opening(first)?;
+                // Boxed, so that what opening needs is not kept for as long as the stream is open.
+                let opened = Box::pin(pdp.open(question, trace_id, clock.now())).await;
+                match opened.map_err(status::undecided)? {
+                    Opened::Denied(decision) => yield message(Answer::Opened(convert::answer(decision))),
+                    Opened::Running(decision, running) => {
+                        yield message(Answer::Opened(convert::answer(decision)));
+                        let mut going = Going { running, clock, said, closing };
+                        let mut goes_on = true;
+                        while goes_on {
+                            let answers = going.next().await?;
+                            goes_on = answers.goes_on;
+                            for answer in answers.messages {
+                                yield message(answer);
+                            }
                         }
                     }
-                    // The caller is done, or gone.
-                    Ok(None) | Err(_) => return Ok(()),
-                },
+                }
             }
+        })
+    }
+}
+
+fn message(message: Answer) -> CheckStreamResponse {
+    CheckStreamResponse { message: Some(message) }
+}
+
+fn opening(first: CheckStreamRequest) -> Result<CheckRequest, Status> {
+    let Some(Said::Open(question)) = first.message else {
+        return Err(status::invalid("open", "must be the first message of a stream"));
+    };
+    Ok(convert::question(question).map_err(|refusal| refusal.within("open"))?)
+}
+
+/// A use that goes on.
+struct Going {
+    running: Box<Running>,
+    clock: Clock,
+    said: Streaming<CheckStreamRequest>,
+    closing: watch::Receiver<bool>,
+}
+
+/// What is to be answered, and whether the use goes on.
+struct Next {
+    messages: Vec<Answer>,
+    goes_on: bool,
+}
+
+impl Next {
+    fn over(messages: Vec<Answer>) -> Self {
+        Self { messages, goes_on: false }
+    }
+
+    fn ended(decision: Decision) -> Self {
+        Self::over(vec![Answer::Ended(convert::ended(decision))])
+    }
+}
+
+impl Going {
+    /// Waits for the next thing that happens.
+    async fn next(&mut self) -> Result<Next, Status> {
+        let closing = pin!(turned(self.closing.clone()));
+        tokio::select! {
+            biased;
+            ended = self.running.must_end(&self.clock) => {
+                Ok(Next::ended(ended.map_err(status::undecided)?))
+            }
+            () = closing => Err(status::undecided(DecideError::Closing)),
+            said = self.said.message() => match said {
+                Ok(Some(said)) => Box::pin(self.report(said)).await,
+                // The caller is done, or gone.
+                Ok(None) | Err(_) => Ok(Next::over(Vec::new())),
+            },
         }
     }
 
-    /// Takes a report; says whether it ended the use.
-    async fn report(&mut self, running: &Running, said: CheckStreamRequest) -> Result<bool, Status> {
+    /// Takes a report.
+    async fn report(&self, said: CheckStreamRequest) -> Result<Next, Status> {
         let Some(Said::Report(UsageReport { usage })) = said.message else {
             return Err(status::invalid("report", "must be every message but the first of a stream"));
         };
         let usage = usage.into_iter().collect();
-        let now = self.of.clock.now();
-        let ended = match running.report(&usage, now).await.map_err(status::undecided)? {
-            Err(ended) => Some(ended),
-            Ok(states) => {
-                let ended = running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
-                let quotas = states.into_iter().map(convert::quota).collect();
-                self.answer(Answer::Taken(ReportTaken { quotas })).await?;
-                ended
-            }
+        let now = self.clock.now();
+        let states = match self.running.report(&usage, now).await.map_err(status::undecided)? {
+            Err(ended) => return Ok(Next::ended(ended)),
+            Ok(states) => states,
         };
-        match ended {
-            None => Ok(false),
-            Some(ended) => self.answer(Answer::Ended(convert::ended(ended))).await.map(|()| true),
-        }
+        let ended = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
+        let messages = std::iter::once(taken(states));
+        let goes_on = ended.is_none();
+        let ended = ended.map(|ended| Answer::Ended(convert::ended(ended)));
+        Ok(Next { messages: messages.chain(ended).collect(), goes_on })
     }
+}
 
-    async fn answer(&self, message: Answer) -> Result<(), Status> {
-        let answer = CheckStreamResponse { message: Some(message) };
-        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the caller went away"))
-    }
+fn taken(states: Vec<QuotaState>) -> Answer {
+    Answer::Taken(ReportTaken { quotas: states.into_iter().map(convert::quota).collect() })
 }

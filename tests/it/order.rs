@@ -29,6 +29,7 @@ pub(crate) const HOMES: &[Home] = &[
     home("ed25519_dalek::", &["keyring", "license", "cases", "cli"], "signatures of licenses"),
     home("tonic::", &["grpc", "cli", "listener", "telemetry", "proto"], "gRPC"),
     home("crate::proto", &["grpc", "cli"], "the generated messages"),
+    home("async_stream::", &["grpc"], "answers of a stream, written as they come"),
     home("axum::", &["http"], "routes of the HTTP listener"),
     home("rustls::", &["listener", "store"], "TLS"),
     home("webpki::", &["listener"], "names in client certificates"),

@@ -5,4 +5,4 @@ set -eu
 cd "$(dirname "$0")"
 exec python -m grpc_tools.protoc --proto_path=../../../proto \
     --python_out=. --pyi_out=. --grpc_python_out=. \
-    tollgate/v1/decision.proto
+    tollgate/v1/decision.proto tollgate/v1/license.proto
