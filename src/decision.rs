@@ -188,9 +188,13 @@ impl Pdp {
     /// Says how much of a reservation was used; the rest goes back to its quotas.
     ///
     /// # Errors
-    /// When there is no such reservation, or more was used than it has.
-    pub fn settle(&self, id: Uuid, usage: &BTreeMap<String, f64>) -> Result<Vec<QuotaState>, SettleError> {
-        self.state.quotas.settle(id, usage)
+    /// When there is no such reservation, more was used than it has, or the store cannot be reached.
+    pub async fn settle(
+        &self,
+        id: Uuid,
+        usage: &BTreeMap<String, f64>,
+    ) -> Result<Vec<QuotaState>, SettleError> {
+        self.state.quotas.settle(id, usage).await
     }
 
     /// The state that decisions ask.

@@ -159,16 +159,23 @@ impl Quotas {
         if reasons.is_empty() { Ok(states) } else { Err(Denied { reasons, states }) }
     }
 
-    /// Says how much of a reservation was used; the rest goes back.
+    /// Says how much of a reservation was used; the rest goes back. What is answered is durable.
     ///
     /// # Errors
-    /// When there is no such reservation, or more was used than it has.
-    pub fn settle(&self, id: Uuid, usage: &BTreeMap<String, f64>) -> Result<Vec<QuotaState>, SettleError> {
+    /// When there is no such reservation, more was used than it has, or the store cannot be reached; then it
+    /// is settled here, and handed in later.
+    pub async fn settle(
+        &self,
+        id: Uuid,
+        usage: &BTreeMap<String, f64>,
+    ) -> Result<Vec<QuotaState>, SettleError> {
         let reservation = self.0.reservations.get(&id).ok_or(SettleError::Unknown)?;
         let used = reservation.check(usage)?;
         // Whoever takes it out settles it, once.
         let reservation = self.0.reservations.take(&id).ok_or(SettleError::Unknown)?;
-        Ok(reservation.settle(&self.0.meter, &used))
+        let states = reservation.settle(&self.0.meter, &used);
+        self.0.meter.flush().await?;
+        Ok(states)
     }
 
     /// Hands usage to the store, and gives back what is held without demand.

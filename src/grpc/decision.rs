@@ -84,7 +84,7 @@ impl DecisionService for Decisions {
         let id = reservation_id
             .parse()
             .map_err(|_| status::invalid("reservation_id", "must be that of a check"))?;
-        let quotas = self.pdp.settle(id, &usage.into_iter().collect()).map_err(status::unsettled)?;
+        let quotas = self.pdp.settle(id, &usage.into_iter().collect()).await.map_err(status::unsettled)?;
         Ok(Response::new(SettleResponse { quotas: quotas.into_iter().map(convert::quota).collect() }))
     }
 }

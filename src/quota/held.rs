@@ -15,7 +15,7 @@ use super::{Once, Quotas, REQUESTS, Use, Wanted, unreachable};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
-use crate::store::{Claim, Claimed, UsageKey};
+use crate::store::{Claim, Claimed, StoreError, UsageKey};
 
 /// How long a request is known as the same when it comes again.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -107,24 +107,24 @@ impl Held {
         }
         let charges = std::mem::take(&mut self.charges);
         let usage = std::mem::take(&mut self.usage);
-        let key = UsageKey {
+        let shared = &self.quotas.0;
+        let key = |metric: &str| UsageKey {
             issuer: of.issuer.to_owned(),
             license: of.license.to_owned(),
             assignee: of.assignee.to_owned(),
             user: of.user.to_owned(),
             project: of.project.to_owned(),
-            metric: String::new(),
+            metric: metric.to_owned(),
             hour: hour(now),
         };
-        let shared = &self.quotas.0;
         for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
-            shared.meter.add(UsageKey { metric: metric.clone(), ..key.clone() }, *amount);
+            shared.meter.add(key(metric), *amount);
         }
         if charges.iter().all(|charge| !charge.amount.is_positive()) {
             return None;
         }
         let id = Uuid::new_v4();
-        let states = std::mem::take(&mut self.states);
+        let (key, states) = (key(""), std::mem::take(&mut self.states));
         shared.reservations.put(id, Arc::new(Reservation { charges, usage, key, states }));
         Some(id)
     }
@@ -210,6 +210,9 @@ pub enum SettleError {
         /// What was reserved.
         reserved: Amount,
     },
+    /// It is settled, and the store does not know it yet.
+    #[error("it is settled, and will be handed in when that is possible: {0}")]
+    NotHandedIn(#[from] StoreError),
     /// The amount is not one.
     #[error("`{0}` must be a finite amount of at least 0")]
     NotAnAmount(String),

@@ -1,5 +1,7 @@
 //! Tests of quotas over a store in memory.
 
+mod flaky;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -9,6 +11,7 @@ use super::*;
 use crate::domain::terms::QuotaWindow;
 use crate::store::UsageFilter;
 use crate::store::redb::RedbStore;
+use flaky::{Fault, Flaky};
 
 const NOW: Timestamp = Timestamp::constant(1_780_272_000, 0);
 
@@ -103,12 +106,12 @@ async fn a_settlement_gives_the_rest_back_once() {
     let (list, ten) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 10.0)]));
     let held = quotas.reserve(&of(&list, &ten), None, NOW).await.unwrap();
     let id = held.commit(&of(&list, &ten), NOW).unwrap();
-    let too_much = quotas.settle(id, &usage(&[("rows", 11.0)])).unwrap_err();
+    let too_much = quotas.settle(id, &usage(&[("rows", 11.0)])).await.unwrap_err();
     assert!(matches!(too_much, SettleError::TooMuch { .. }));
-    assert!(matches!(quotas.settle(id, &usage(&[("bytes", 1.0)])), Err(SettleError::TooMuch { .. })));
-    let states = quotas.settle(id, &usage(&[("rows", 4.0)])).unwrap();
+    assert!(matches!(quotas.settle(id, &usage(&[("bytes", 1.0)])).await, Err(SettleError::TooMuch { .. })));
+    let states = quotas.settle(id, &usage(&[("rows", 4.0)])).await.unwrap();
     assert_eq!(states[0].remaining, Amount::whole(6));
-    assert_eq!(quotas.settle(id, &usage(&[])), Err(SettleError::Unknown));
+    assert_eq!(quotas.settle(id, &usage(&[])).await, Err(SettleError::Unknown));
     quotas.stop(NOW).await.unwrap();
     assert_eq!((total(&store, "rows").await, total(&store, REQUESTS).await), (Amount::whole(4), Amount::ONE));
     // What went back can be used at another gate.
@@ -209,25 +212,29 @@ async fn many_callers_at_three_gates_use_all_and_never_more() {
 /// What may happen at one of three gates, in simulated time.
 #[derive(Clone, Debug)]
 enum Event {
-    Use { gate: usize, rows: u64 },
+    Use { gate: usize, rows: u64, id: Option<u8> },
     Abandon { gate: usize, rows: u64 },
     SettleLast { gate: usize, used: u64 },
     Tend { gate: usize },
     Crash { gate: usize },
     Stop { gate: usize },
     Pass { seconds: i64 },
+    Fail { fault: Fault },
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let gate = 0..3_usize;
     prop_oneof![
-        8 => (gate.clone(), 0..6_u64).prop_map(|(gate, rows)| Event::Use { gate, rows }),
+        8 => (gate.clone(), 0..6_u64, prop::option::weighted(0.3, 0..6_u8))
+            .prop_map(|(gate, rows, id)| Event::Use { gate, rows, id }),
         2 => (gate.clone(), 1..6_u64).prop_map(|(gate, rows)| Event::Abandon { gate, rows }),
         2 => (gate.clone(), 0..6_u64).prop_map(|(gate, used)| Event::SettleLast { gate, used }),
         2 => gate.clone().prop_map(|gate| Event::Tend { gate }),
         1 => gate.clone().prop_map(|gate| Event::Crash { gate }),
         1 => gate.prop_map(|gate| Event::Stop { gate }),
         3 => (0..40_i64).prop_map(|seconds| Event::Pass { seconds }),
+        2 => prop::sample::select(vec![Fault::None, Fault::None, Fault::Before, Fault::After])
+            .prop_map(|fault| Event::Fail { fault }),
     ]
 }
 
@@ -247,21 +254,33 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let list = vec![Quota { window: QuotaWindow::Minute, ..quota("q", "rows", limit as f64, QuotaScope::License) }];
         let outcome: Result<(), TestCaseError> = runtime.block_on(async {
-            let store = store();
+            let flaky = Flaky::over(store());
+            let store: Arc<dyn StateStore> = flaky.clone();
             let fresh = || Simulated { quotas: gate(&store, "g"), last: None };
             let mut gates = [fresh(), fresh(), fresh()];
             let (mut now, mut used, mut all) = (NOW, HashMap::<i64, u64>::new(), 0);
+            // Requests that were allowed under an id, with what they asked for.
+            let mut paid = HashMap::<u8, u64>::new();
             for event in events {
                 let minute = now.as_second().div_euclid(60);
                 match event {
-                    Event::Use { gate, rows } => {
+                    Event::Use { gate, rows, id } => {
                         let usage = usage(&[("rows", rows as f64)]);
                         let of = of(&list, &usage);
-                        if let Ok(held) = gates[gate].quotas.reserve(&of, None, now).await {
-                            *used.entry(minute).or_default() += rows;
-                            all += rows;
-                            let id = held.commit(&of, now);
-                            gates[gate].last = id.map(|id| (id, rows, now));
+                        let name = id.map(|id| format!("r-{id}"));
+                        let once = name.as_ref().map(|name| Once { request_id: name, question: [u8::try_from(rows).unwrap(); 32] });
+                        if let Ok(held) = gates[gate].quotas.reserve(&of, once.as_ref(), now).await {
+                            // A repeat of what was paid is free, and nothing else is.
+                            let repeat = id.is_some_and(|id| rows > 0 && paid.get(&id) == Some(&rows));
+                            let settled = held.commit(&of, now);
+                            if !repeat {
+                                *used.entry(minute).or_default() += rows;
+                                all += rows;
+                                gates[gate].last = settled.map(|id| (id, rows, now));
+                            }
+                            if let Some(id) = id.filter(|_| rows > 0) {
+                                paid.insert(id, rows);
+                            }
                         }
                     }
                     Event::Abandon { gate, rows } => {
@@ -269,24 +288,29 @@ proptest! {
                         drop(gates[gate].quotas.reserve(&of(&list, &usage), None, now).await);
                     }
                     Event::SettleLast { gate, used: less } => {
-                        if let Some((id, rows, then)) = gates[gate].last.take()
-                            && less <= rows
-                            && gates[gate].quotas.settle(id, &usage(&[("rows", less as f64)])).is_ok()
-                        {
+                        let Some((id, rows, then)) = gates[gate].last.take().filter(|last| less <= last.1) else {
+                            continue;
+                        };
+                        let settled = gates[gate].quotas.settle(id, &usage(&[("rows", less as f64)])).await;
+                        if matches!(settled, Ok(_) | Err(SettleError::NotHandedIn(_))) {
                             *used.entry(then.as_second().div_euclid(60)).or_default() -= rows - less;
-                            all -= rows - less;
                         }
+                        // What was not handed in may be lost, and then counts as used.
+                        all -= if settled.is_ok() { rows - less } else { 0 };
                     }
-                    Event::Tend { gate } => gates[gate].quotas.tend(now).await.unwrap(),
+                    // The store may not be reached: it is tried again at the next time.
+                    Event::Tend { gate } => drop(gates[gate].quotas.tend(now).await),
                     Event::Crash { gate } => gates[gate] = fresh(),
                     Event::Stop { gate } => {
-                        gates[gate].quotas.stop(now).await.unwrap();
+                        drop(gates[gate].quotas.stop(now).await);
                         gates[gate] = fresh();
                     }
+                    Event::Fail { fault } => flaky.fail(fault),
                     Event::Pass { seconds } => now += SignedDuration::from_secs(seconds),
                 }
                 prop_assert!(used.values().all(|used| *used <= limit), "{used:?} of {limit}");
             }
+            flaky.fail(Fault::None);
             for gate in &gates {
                 gate.quotas.stop(now).await.unwrap();
             }
