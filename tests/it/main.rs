@@ -17,6 +17,7 @@ mod collector;
 mod command_line;
 mod decision_log;
 mod docs;
+mod fleet;
 mod gate;
 mod house;
 mod keys;

@@ -7,8 +7,8 @@ use tokio::net::UnixStream;
 use tollgate::proto::v1::license_service_client::LicenseServiceClient;
 use tollgate::proto::v1::target::Which;
 use tollgate::proto::v1::{
-    AcceptTermsRequest, GetUsageRequest, GetUsageResponse, RegisterLicenseRequest, ReinstateLicenseRequest,
-    RevokeLicenseRequest, Standing, SuspendLicenseRequest, Target,
+    GetUsageRequest, GetUsageResponse, RegisterLicenseRequest, RevokeLicenseRequest, Standing,
+    SuspendLicenseRequest, Target,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -54,24 +54,9 @@ impl Admin {
         self.0.suspend_license(request).await.unwrap();
     }
 
-    pub(crate) async fn reinstate(&mut self, id: &str) {
-        let request = ReinstateLicenseRequest { target: license(id), reason: "a test".into() };
-        self.0.reinstate_license(request).await.unwrap();
-    }
-
     pub(crate) async fn register(&mut self, token: &str) -> Result<bool, Status> {
         let request = RegisterLicenseRequest { token: token.to_owned() };
         Ok(self.0.register_license(request).await?.into_inner().created)
-    }
-
-    pub(crate) async fn accept(&mut self, id: &str, hash: &str) -> bool {
-        let request = AcceptTermsRequest {
-            issuer: String::new(),
-            license_id: id.to_owned(),
-            terms_hash: hash.to_owned(),
-            accepted_by: "ana".to_owned(),
-        };
-        self.0.accept_terms(request).await.unwrap().into_inner().created
     }
 
     pub(crate) async fn usage(&mut self, request: GetUsageRequest) -> Vec<GetUsageResponse> {
