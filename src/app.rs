@@ -19,9 +19,11 @@ use crate::config::{self, Config};
 use crate::decision::{Pdp, State};
 use crate::document::{Problem, Problems};
 use crate::domain::Clock;
+use crate::hub::{Hub, Members};
 use crate::keyring::Keyring;
 use crate::listener::{ListenError, Listener, tls::TlsError, turned};
 use crate::policy::Policies;
+use crate::store::hub::HubStore;
 use crate::store::{StateStore, StoreError};
 use crate::telemetry::instruments::{Instruments, Reloaded};
 use crate::telemetry::readiness::Readiness;
@@ -40,12 +42,15 @@ pub struct App {
     clock: Clock,
     decisions: Option<SocketAddr>,
     administration: Option<SocketAddr>,
+    hub: Option<SocketAddr>,
     http: Option<SocketAddr>,
     /// Turns true when listeners are to close.
     closing: watch::Sender<bool>,
     grpc_server: JoinHandle<Result<(), grpc::GrpcError>>,
     http_server: JoinHandle<()>,
     admin_server: JoinHandle<Result<(), grpc::GrpcError>>,
+    /// Where this gate is a hub.
+    hub_server: Option<JoinHandle<Result<(), grpc::GrpcError>>>,
     /// What follows files and the decision log; ends with the gate.
     followers: Vec<Watch>,
     /// What goes on until the gate stops.
@@ -81,10 +86,16 @@ impl App {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let (telemetry, instruments) = telemetry::start(&config.telemetry, &config.gate.name)?;
         let readiness = Readiness::new(&["keys", "policies", "state", "decision log"]);
-        let (keyring, policies, audit, operators) = open_files(config)?;
-        let store = state::open(&config.state).await?;
+        let to_hub = state::hub(&config.state)?;
+        let (keyring, policies, audit, operators) = open_files(config, to_hub.as_ref())?;
+        let store = state::open(&config.state, to_hub).await?;
         let state = State::over(&store, config);
-        state.revocations.read(&clock).await?;
+        let hub = config
+            .listeners
+            .hub
+            .is_on()
+            .then(|| Arc::new(Hub::new(store.clone(), state.clone(), audit.clone(), clock.clone())));
+        state::read_first(&config.state, &state, &clock).await?;
         let pdp = Pdp::new(
             config,
             keyring.clone(),
@@ -116,13 +127,14 @@ impl App {
         let bind =
             |listener| Listener::bind(listener, limits.connections, certificates(&instruments, &clock));
         let own = config.listeners.administration.listener();
-        let (decisions, own, probes) = (
+        let (decisions, own, members, probes) = (
             bind(&config.listeners.decisions).await?,
             bind(&own).await?,
+            bind(&config.listeners.hub.listener()).await?,
             bind(&config.listeners.http).await?,
         );
         let (closing, _) = watch::channel(false);
-        let addresses = (decisions.local_addr(), own.local_addr(), probes.local_addr());
+        let addresses = (decisions.local_addr(), own.local_addr(), members.local_addr(), probes.local_addr());
         let administration = Administration::new(
             &config.gate.name,
             store.clone(),
@@ -135,6 +147,11 @@ impl App {
         let admin =
             grpc::AdminServer::new(Arc::new(administration), operators, limits.clone(), closing.subscribe());
         let admin_server = tokio::spawn(admin.serve(own, turned(closing.subscribe())));
+        let hub_server = hub.map(|hub| {
+            let known = Members::new(&config.listeners.hub);
+            let hub = grpc::HubServer::new(hub, known, limits.clone(), closing.subscribe());
+            tokio::spawn(hub.serve(members, turned(closing.subscribe())))
+        });
         let grpc = grpc::Server::new(
             pdp,
             readiness.clone(),
@@ -150,7 +167,8 @@ impl App {
         tracing::info!(
             decisions = shown(addresses.0),
             administration = shown(addresses.1),
-            http = shown(addresses.2),
+            hub = shown(addresses.2),
+            http = shown(addresses.3),
             "the gate is listening"
         );
         Ok(Self {
@@ -162,11 +180,13 @@ impl App {
             clock,
             decisions: addresses.0,
             administration: addresses.1,
-            http: addresses.2,
+            hub: addresses.2,
+            http: addresses.3,
             closing,
             grpc_server,
             http_server,
             admin_server,
+            hub_server,
             followers,
             tasks,
             shutdown: config.shutdown.clone(),
@@ -183,6 +203,11 @@ impl App {
         self.administration
     }
 
+    /// Where other gates reach this one as their hub over TCP.
+    pub fn hub_address(&self) -> Option<SocketAddr> {
+        self.hub
+    }
+
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
@@ -192,9 +217,10 @@ impl App {
 type Opened = (Arc<Keyring>, Arc<Policies>, Writer, Arc<Operators>);
 
 /// Opens keys, policies, tokens and the decision log; says what is wrong with any of them.
-fn open_files(config: &Config) -> Result<Opened, Problems> {
-    let audit =
-        Writer::open(&config.audit).map_err(|error| Problems::from(Problem::new("audit", error.to_string())));
+fn open_files(config: &Config, hub: Option<&Arc<HubStore>>) -> Result<Opened, Problems> {
+    let hand_in = hub.filter(|_| config.audit.hub).map(|hub| state::hand_in(Arc::clone(hub)));
+    let audit = Writer::open_with(&config.audit, hand_in)
+        .map_err(|error| Problems::from(Problem::new("audit", error.to_string())));
     let operators = Operators::open(&config.listeners.administration);
     match (Keyring::open(&config.licenses.keys), Policies::open(&config.policies), audit, operators) {
         (Ok(keyring), Ok(policies), Ok(audit), Ok(operators)) => {

@@ -18,14 +18,14 @@ use std::sync::Arc;
 pub use act::ActRecord;
 pub use queue::{Counters, Health};
 pub use record::{LicenseFacts, Record};
-pub use writer::Writer;
+pub use writer::{HandIn, Writer};
 
 /// Why a record was not accepted, or could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// The configuration names no place for records.
     #[error(
-        "decisions would be recorded nowhere; set `audit.stdout: true`, or name a file in `audit.file.path`"
+        "decisions would be recorded nowhere; set `audit.stdout: true`, name a file in `audit.file.path`, or set `audit.hub: true`"
     )]
     Nowhere,
     /// The file cannot be opened for writing.
@@ -74,6 +74,9 @@ pub enum AuditError {
     /// Standard output could not be opened or written.
     #[error("cannot write records to standard output: {0}")]
     Stdout(io::Error),
+    /// The hub did not take records.
+    #[error("cannot hand records in: {0}")]
+    Hub(String),
     /// The writer's thread could not be started.
     #[error("cannot start the thread that writes records: {0}")]
     Thread(io::Error),

@@ -16,10 +16,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use duration::HumanDuration;
-pub use listeners::{Administration, CertificateOperator, Limits, Listener, Listeners, Scope, Tls};
+pub use listeners::{
+    Administration, CertificateOperator, HubListener, Limits, Listener, Listeners, Member, MemberScope,
+    Scope, Tls,
+};
 pub use size::ByteSize;
 pub use sources::load;
-pub use state::{Embedded, Postgres, State, StoreKind};
+pub use state::{Embedded, Hubs, Postgres, State, StoreKind};
 
 /// The whole of `tollgate.yaml`. Relative paths in it start at the folder of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -113,12 +116,15 @@ impl Default for Policies {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// When a check is answered; `durable` needs `file`.
+    /// When a check is answered; `durable` needs `file` or `hub`.
     pub mode: AuditMode,
-    /// Writes records as JSON lines to standard output. There must be this, `file`, or both.
+    /// Writes records as JSON lines to standard output. There must be this, `file` or `hub`.
     pub stdout: bool,
     /// Writes records as JSON lines to a file; `null` for none.
     pub file: Option<AuditFile>,
+    /// Hands records to the hub of `state.store: hub`, which writes them to its own log under this gate's name. A
+    /// record whose acknowledgement was lost is sent again: the hub's log may have it twice, with one `decision_id`.
+    pub hub: bool,
     /// Records that may wait to be written; a check waits when the queue is full.
     #[schemars(range(min = 1))]
     pub queue: u32,
@@ -132,6 +138,7 @@ impl Default for Audit {
             mode: AuditMode::Queued,
             stdout: true,
             file: None,
+            hub: false,
             queue: 16_384,
             on_failure: AuditFailure::Deny,
         }
@@ -144,7 +151,7 @@ impl Default for Audit {
 pub enum AuditMode {
     /// When the record has its place in the queue.
     Queued,
-    /// When the record is on disk.
+    /// When the record is on disk; with `hub`, when the hub has it, on disk if its own mode is `durable`.
     Durable,
 }
 

@@ -10,6 +10,7 @@ pub mod convert;
 mod deadline;
 mod decision;
 mod health;
+mod hub;
 mod status;
 mod stream;
 
@@ -41,6 +42,7 @@ use health::Health;
 use stream::Streams;
 
 pub use admin::AdminServer;
+pub use hub::HubServer;
 
 /// What a connection may have sent before it is asked to wait: enough that no caller does.
 const STREAM_WINDOW: u32 = 1 << 20;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! domain < document < config < telemetry < {cache watch} < store < keyring
-//!        < {license policy quota revocation audit} < decision < cases < administration < listener
+//!        < {license policy quota revocation audit} < decision < cases < {administration hub} < listener
 //!        < {grpc http} < app < cli < main
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod document;
 pub mod domain;
 pub mod grpc;
 pub mod http;
+pub mod hub;
 pub mod keyring;
 pub mod license;
 pub mod listener;

@@ -7,8 +7,8 @@
 mod known;
 mod watchers;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
@@ -52,6 +52,8 @@ struct Shared {
     /// One reader at a time, so that changes are taken in their order.
     reading: tokio::sync::Mutex<()>,
     watchers: Mutex<Watchers>,
+    /// Who listens in on what the store says.
+    ear: OnceLock<Ear>,
     max_staleness: SignedDuration,
     max_skew: SignedDuration,
 }
@@ -59,11 +61,34 @@ struct Shared {
 /// How far what is known can be trusted.
 #[derive(Clone, Debug, Default)]
 struct Freshness {
-    /// When the last read that succeeded began, by this gate's clock.
+    /// When the store was read for what was last heard of it, by this gate's clock, or before that.
     as_of: Option<Timestamp>,
     /// How far the store's clock was ahead then.
     ahead: SignedDuration,
 }
+
+impl Freshness {
+    /// As an answer says it that was asked for when it `began`.
+    fn of(feed: &Feed, began: Timestamp) -> Self {
+        let as_of = began.saturating_sub(feed.age.abs()).unwrap_or(Timestamp::MIN);
+        Self { as_of: Some(as_of), ahead: feed.time.duration_since(began) }
+    }
+}
+
+/// An answer of the store, for who listens in.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// The revision after which it was asked for.
+    pub after: u64,
+    /// What the store said.
+    pub feed: &'a Feed,
+    /// When it was asked, by this gate's clock.
+    pub began: Timestamp,
+    /// The same moment, by a clock that nobody sets.
+    pub instant: Instant,
+}
+
+type Ear = Box<dyn Fn(Heard<'_>) + Send + Sync>;
 
 /// How a read of the store went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,9 +111,16 @@ impl Revocations {
             freshness: RwLock::default(),
             reading: tokio::sync::Mutex::default(),
             watchers: Mutex::default(),
+            ear: OnceLock::new(),
             max_staleness: signed(config.max_staleness),
             max_skew: signed(config.max_clock_skew),
         }))
+    }
+
+    /// Lets one listen in on every answer of the store, in its order. To be called before the first read, once.
+    pub fn let_hear(&self, ear: impl Fn(Heard<'_>) + Send + Sync + 'static) {
+        // A second one would hear nothing of what was said before.
+        drop(self.0.ear.set(Box::new(ear)));
     }
 
     /// Everything that stands against a license; nothing where it is VALID.
@@ -131,7 +163,7 @@ impl Revocations {
         Ok(as_of)
     }
 
-    /// When the last read that succeeded began, however long ago.
+    /// When the store was last read with success, however long ago.
     pub fn read_at(&self) -> Option<Timestamp> {
         self.0.freshness.read().unwrap_or_else(PoisonError::into_inner).as_of
     }
@@ -148,9 +180,12 @@ impl Revocations {
     async fn read_on(&self, clock: &Clock) -> Result<News, StoreError> {
         let mut news = News::default();
         loop {
-            let began = clock.now();
+            let (began, instant) = (clock.now(), Instant::now());
             let after = self.known().position();
             let feed = self.0.store.feed(after, PAGE, began).await?;
+            if let Some(ear) = self.0.ear.get() {
+                ear(Heard { after, feed: &feed, began, instant });
+            }
             let restored = self.change(|known| known.restart_if_restored(&feed));
             if restored.is_some() {
                 news.restored = news.restored.or(restored);
@@ -158,9 +193,8 @@ impl Revocations {
             }
             let complete = self.take_in(&feed, &mut news);
             if complete {
-                let ahead = feed.time.duration_since(began);
                 let mut freshness = self.0.freshness.write().unwrap_or_else(PoisonError::into_inner);
-                *freshness = Freshness { as_of: Some(began), ahead };
+                *freshness = Freshness::of(&feed, began);
                 return Ok(news);
             }
         }

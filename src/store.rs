@@ -5,10 +5,12 @@
 //! remembers. What a revocation, a quota or usage means is said by the modules to the right. Refuses
 //! to acknowledge what is not durable, and to start on a store that it cannot read.
 
+pub mod hub;
 pub mod postgres;
 pub mod redb;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use uuid::Uuid;
 
 use crate::domain::amount::Amount;
@@ -27,6 +29,9 @@ pub enum StoreError {
     /// What is stored is not what was written, or not of this version.
     #[error("the state is damaged: {0}")]
     Damaged(String),
+    /// It does not let this gate do what was asked.
+    #[error("the state forbids it: {0}")]
+    Forbidden(String),
     /// It was closed.
     #[error("the state is closed")]
     Closed,
@@ -108,6 +113,8 @@ pub struct Feed {
     /// The time as the store knows it: its own, or the latest that it was told. What it was told in the last
     /// seconds before it was killed may be forgotten.
     pub time: Timestamp,
+    /// How long before this answer the store was read; zero where it was read for it.
+    pub age: SignedDuration,
     /// The changes, by revision.
     pub standings: Vec<Standing>,
 }

@@ -60,7 +60,6 @@ impl App {
             Ok(Err(error)) => tracing::warn!(%error, "quotas and usage were not handed back"),
             Err(_) => tracing::warn!("quotas and usage were not handed back in time"),
         }
-        self.store.close().await;
     }
 
     /// Stops in order: health says NOT_SERVING; after the notice listeners close and streams end; requests
@@ -74,7 +73,16 @@ impl App {
         self.readiness.drain();
         tokio::time::sleep(self.shutdown.notice.get()).await;
         self.closing.send_replace(true);
-        let servers = async { (&mut self.grpc_server).await.unwrap_or(Ok(())) };
+        let servers = async {
+            // Members have another hub to go to; what they handed in is answered all the same.
+            let members = async {
+                if let Some(server) = &mut self.hub_server {
+                    drop(server.await);
+                }
+            };
+            let (served, ()) = tokio::join!(&mut self.grpc_server, members);
+            served.unwrap_or(Ok(()))
+        };
         let served = tokio::time::timeout(self.shutdown.grace.get(), servers).await;
         if served.is_err() {
             tracing::warn!("requests were cut: they did not finish within the grace");
@@ -82,11 +90,14 @@ impl App {
         self.grpc_server.abort();
         self.http_server.abort();
         self.admin_server.abort();
+        self.hub_server.iter().for_each(JoinHandle::abort);
         self.tasks.iter().for_each(JoinHandle::abort);
         self.followers.clear();
         self.release_state().await;
         let closed =
             tokio::time::timeout(self.shutdown.grace.get().max(LAST_RECORDS), self.audit.close()).await;
+        // Last: the state may be where the records go.
+        self.store.close().await;
         self.telemetry.shutdown().await;
         served.unwrap_or(Ok(()))?;
         match closed {

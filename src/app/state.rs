@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::audit::HandIn;
 use crate::config::{self, StoreKind};
 use crate::decision::{Pdp, State};
 use crate::domain::Clock;
 use crate::revocation::News;
+use crate::store::hub::HubStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redb::RedbStore;
 use crate::store::{StateStore, StoreError};
@@ -30,8 +33,36 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// How often it is looked at whether what is known has grown stale.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Opens the configured store.
-pub(super) async fn open(config: &config::State) -> Result<Arc<dyn StateStore>, StoreError> {
+/// The way to a hub, where the gate keeps its state in one.
+pub(super) fn hub(config: &config::State) -> Result<Option<Arc<HubStore>>, StoreError> {
+    match (config.store, &config.hub) {
+        (StoreKind::Hub, Some(hubs)) => Ok(Some(Arc::new(HubStore::open(hubs)?))),
+        (StoreKind::Hub, None) => Err(StoreError::Unusable("`state.hub` is missing".to_owned())),
+        _ => Ok(None),
+    }
+}
+
+/// Hands records in to the hub, from a thread that may wait.
+pub(super) fn hand_in(hub: Arc<HubStore>) -> HandIn {
+    let runtime = Handle::current();
+    Box::new(move |lines| {
+        let (reply, answer) = std::sync::mpsc::channel();
+        let (hub, lines) = (Arc::clone(&hub), lines.to_vec());
+        // Not waited for in the runtime itself: when that ends, so does this, and the thread goes on.
+        runtime.spawn(async move { drop(reply.send(hub.hand_in(&lines).await)) });
+        let ended = |_| StoreError::Closed;
+        answer.recv().map_err(ended).flatten().map_err(|error| error.to_string())
+    })
+}
+
+/// Opens the configured store; `hub` is what [`hub`] gave.
+pub(super) async fn open(
+    config: &config::State,
+    hub: Option<Arc<HubStore>>,
+) -> Result<Arc<dyn StateStore>, StoreError> {
+    if let Some(hub) = hub {
+        return Ok(hub);
+    }
     match (config.store, &config.postgres) {
         (StoreKind::Embedded, _) => {
             let path = config.embedded.path.clone();
@@ -41,6 +72,22 @@ pub(super) async fn open(config: &config::State) -> Result<Arc<dyn StateStore>, 
         }
         (StoreKind::Postgres, Some(postgres)) => Ok(Arc::new(PostgresStore::open(postgres).await?)),
         (StoreKind::Postgres, None) => Err(StoreError::Unusable("`state.postgres` is missing".to_owned())),
+        (StoreKind::Hub, _) => Err(StoreError::Unusable("`state.hub` is missing".to_owned())),
+    }
+}
+
+/// Reads the state for the first time. A gate that may start before its hub is not ready until it has read.
+pub(super) async fn read_first(
+    config: &config::State,
+    state: &State,
+    clock: &Clock,
+) -> Result<(), StoreError> {
+    match state.revocations.read(clock).await {
+        Err(error) if config.store == StoreKind::Hub => {
+            tracing::warn!(%error, "no hub answers yet; checks are denied until one does");
+            Ok(())
+        }
+        read => read.map(drop),
     }
 }
 

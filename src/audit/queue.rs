@@ -99,8 +99,8 @@ impl Queue {
         }
     }
 
-    /// Adds a line when there is a place for it; in durable mode, returns when it is written.
-    pub(super) async fn append(&self, line: &[u8]) -> Result<(), AuditError> {
+    /// Adds so many lines when there is a place for them; in durable mode, returns when they are written.
+    pub(super) async fn append(&self, line: &[u8], records: u64) -> Result<(), AuditError> {
         if let Health::Unwritable(reason) = &*self.health.borrow() {
             return Err(AuditError::Unwritable(Arc::clone(reason)));
         }
@@ -114,7 +114,7 @@ impl Queue {
                 places.map_err(|_| AuditError::Closed)?
             }
         };
-        match self.add(line, places)? {
+        match self.add(line, records, places)? {
             None => Ok(()),
             Some(written) => self.while_writable(written).await?.map_err(|_| AuditError::Closed),
         }
@@ -126,10 +126,11 @@ impl Queue {
         u32::try_from(places).unwrap_or(u32::MAX)
     }
 
-    /// Puts a line behind the others.
+    /// Puts lines behind the others.
     fn add(
         &self,
         line: &[u8],
+        records: u64,
         places: SemaphorePermit<'_>,
     ) -> Result<Option<oneshot::Receiver<()>>, AuditError> {
         let mut waiting = self.lock();
@@ -141,7 +142,7 @@ impl Queue {
         if line.last() != Some(&b'\n') {
             group.lines.push(b'\n');
         }
-        group.records += 1;
+        group.records += records;
         group.places += places.num_permits();
         places.forget();
         let written = self.durable.then(|| {
@@ -149,7 +150,7 @@ impl Queue {
             group.acknowledgements.push(acknowledgement);
             written
         });
-        self.counters.queued.fetch_add(1, Relaxed);
+        self.counters.queued.fetch_add(records, Relaxed);
         let wake = mem::take(&mut waiting.idle);
         drop(waiting);
         if wake {

@@ -54,7 +54,15 @@ impl Writer {
     /// # Errors
     /// When a sink cannot be opened, or there is none.
     pub fn open(config: &Audit) -> Result<Self, AuditError> {
-        let mut sinks = Vec::new();
+        Self::open_with(config, None)
+    }
+
+    /// The same; records go to the hub too, where there is a way to hand them in.
+    ///
+    /// # Errors
+    /// As [`Writer::open`].
+    pub fn open_with(config: &Audit, hub: Option<HandIn>) -> Result<Self, AuditError> {
+        let mut sinks: Vec<Sink> = hub.map(Sink::Hub).into_iter().collect();
         if let Some(file) = &config.file {
             sinks.push(Sink::File(LogFile::open(file)?));
         }
@@ -92,9 +100,17 @@ impl Writer {
     /// [`Writer::close`]. In `queued` mode the record is then not in the log and never will be; in
     /// `durable` mode it is not known to be there, and may yet be written.
     pub async fn append(&self, line: Vec<u8>) -> Result<(), AuditError> {
+        self.append_lines(line, 1).await
+    }
+
+    /// Accepts so many whole lines at once, as [`Writer::append`] does one.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn append_lines(&self, lines: Vec<u8>, records: u64) -> Result<(), AuditError> {
         let queue = &self.0.queue;
-        queue.append(&line).await.inspect_err(|_| {
-            queue.counters.refused.fetch_add(1, Relaxed);
+        queue.append(&lines, records).await.inspect_err(|_| {
+            queue.counters.refused.fetch_add(records, Relaxed);
         })
     }
 
@@ -131,7 +147,11 @@ impl Writer {
 enum Sink {
     File(LogFile),
     Stream(File),
+    Hub(HandIn),
 }
+
+/// Hands whole lines in to a hub, and says how many bytes of them it has, in words where none. Blocks its thread.
+pub type HandIn = Box<dyn FnMut(&[u8]) -> Result<usize, String> + Send>;
 
 /// A sink, and how many bytes of the group in hand it has.
 struct Outlet {
@@ -146,6 +166,12 @@ impl Outlet {
             Sink::Stream(stream) => write_from(stream, lines, &mut self.done).map_err(AuditError::Stdout),
             Sink::File(file) if self.done < lines.len() => file.write(lines, &mut self.done, durable),
             Sink::File(_) => Ok(()),
+            Sink::Hub(hand_in) => {
+                while let Some(rest) = lines.get(self.done..).filter(|rest| !rest.is_empty()) {
+                    self.done += hand_in(rest).map_err(AuditError::Hub)?;
+                }
+                Ok(())
+            }
         }
     }
 }

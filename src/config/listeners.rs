@@ -16,6 +16,8 @@ pub struct Listeners {
     pub decisions: Listener,
     /// gRPC: administration of licenses.
     pub administration: Administration,
+    /// gRPC: state for gates with `state.store: hub`. Off unless `tcp` or `unix` is set.
+    pub hub: HubListener,
     /// HTTP: health, metrics, key sets. With `tcp: null` and no `unix` it is off.
     pub http: Listener,
     /// Limits of the decisions listener.
@@ -27,6 +29,7 @@ impl Default for Listeners {
         Self {
             decisions: Listener { tcp: Some(([127, 0, 0, 1], 9191).into()), ..Listener::default() },
             administration: Administration::default(),
+            hub: HubListener::default(),
             http: Listener { tcp: Some(([127, 0, 0, 1], 9193).into()), ..Listener::default() },
             limits: Limits::default(),
         }
@@ -114,6 +117,68 @@ pub struct CertificateOperator {
     pub subject: String,
     /// What it may do.
     pub scope: Scope,
+}
+
+/// The listener for gates that keep their state in this one, which then is a hub: any gate with a state of its
+/// own may be. Whoever is served here is trusted with registered licenses, quotas, usage and the decision log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubListener {
+    /// Address and port, such as `127.0.0.1:9194`; `null` for no TCP. Needs `tls` with `client_ca`, or `insecure`.
+    #[schemars(
+        with = "Option<String>",
+        title = "socket address",
+        regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.%a-z]+\]):[0-9]{1,5}$"),
+        extend("examples" = ["127.0.0.1:9194", "[::1]:9194"])
+    )]
+    pub tcp: Option<SocketAddr>,
+    /// Path of a Unix socket; `null` for none. Whoever may open it has the scope `gate`.
+    pub unix: Option<PathBuf>,
+    /// TLS on the TCP address; `null` for none.
+    pub tls: Option<Tls>,
+    /// Serves everybody who reaches the TCP address where no client certificate is asked for, and everybody with
+    /// the scope `operate`: only for where something else protects it.
+    pub insecure: bool,
+    /// Who is let in by a client certificate.
+    pub members: Vec<Member>,
+}
+
+impl HubListener {
+    /// The listener.
+    pub fn listener(&self) -> Listener {
+        Listener { tcp: self.tcp, unix: self.unix.clone(), tls: self.tls.clone(), insecure: self.insecure }
+    }
+
+    /// Whether there is one.
+    pub fn is_on(&self) -> bool {
+        self.tcp.is_some() || self.unix.is_some()
+    }
+
+    /// Whether everybody who comes over TCP shows a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some())
+    }
+}
+
+/// A gate, or several, that may use this one as its hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// A DNS name or URI among the certificate's alternative names, such as `spiffe://example.org/sidecar`.
+    #[schemars(length(min = 1))]
+    pub subject: String,
+    /// What it may do.
+    pub scope: MemberScope,
+}
+
+/// What a member of a hub may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberScope {
+    /// What checks need: be fed, read licenses by their ids, take quota, hand in usage and records.
+    Gate,
+    /// All of it, so that the gate can be administered: also register, revoke, suspend, accept, list, read usage.
+    Operate,
 }
 
 /// What somebody may do, as far as no policy says otherwise.

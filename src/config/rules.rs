@@ -2,6 +2,8 @@
 //!
 //! Refuses to touch the file system or the network: a rule sees only what is written.
 
+mod hub;
+
 use http::Uri;
 use tracing_subscriber::EnvFilter;
 
@@ -13,6 +15,9 @@ pub type Objection = (String, String);
 /// The largest license is 16 KiB; a message needs room for it and for the question.
 const SMALLEST_MESSAGE: u64 = 32 << 10;
 
+/// The longest name of a gate, in bytes: stores keep it.
+const LONGEST_NAME: usize = 256;
+
 /// Below this, a log would rotate faster than anyone reads it.
 const SMALLEST_ROTATION: u64 = 64 << 10;
 
@@ -23,6 +28,8 @@ pub fn check(config: &Config) -> Vec<Objection> {
     listeners(config, &mut objections);
     limits(config, &mut objections);
     state(config, &mut objections);
+    hub::listener(config, &mut objections);
+    hub::client(config, &mut objections);
     audit(config, &mut objections);
     telemetry(config, &mut objections);
     objections
@@ -35,6 +42,9 @@ fn object(objections: &mut Vec<Objection>, key: impl Into<String>, message: impl
 fn names(config: &Config, objections: &mut Vec<Objection>) {
     if config.gate.name.trim().is_empty() {
         object(objections, "gate.name", "is empty; records, metrics and traces need a name");
+    }
+    if config.gate.name.len() > LONGEST_NAME {
+        object(objections, "gate.name", format!("is longer than {LONGEST_NAME} bytes"));
     }
     if config.gate.audiences.iter().any(|audience| audience.trim().is_empty()) {
         object(
@@ -111,8 +121,8 @@ fn state(config: &Config, objections: &mut Vec<Objection>) {
         object(objections, "state.max_staleness", "is below `1s`; the state is read twice a second");
     }
     match (&state.store, &state.postgres) {
-        (StoreKind::Embedded, None) => {}
-        (StoreKind::Embedded, Some(_)) => {
+        (StoreKind::Embedded | StoreKind::Hub, None) => {}
+        (StoreKind::Embedded | StoreKind::Hub, Some(_)) => {
             object(objections, "state.postgres", "is not used; set `state.store: postgres`");
         }
         (StoreKind::Postgres, None) => {
@@ -137,17 +147,17 @@ fn state(config: &Config, objections: &mut Vec<Objection>) {
 
 fn audit(config: &Config, objections: &mut Vec<Objection>) {
     let audit = &config.audit;
-    if !audit.stdout && audit.file.is_none() {
+    if !audit.stdout && audit.file.is_none() && !audit.hub {
         object(
             objections,
             "audit",
-            "has neither `stdout: true` nor a `file`; every decision must be recorded somewhere",
+            "has neither `stdout: true` nor a `file` nor `hub: true`; every decision must be recorded somewhere",
         );
-    } else if audit.mode == AuditMode::Durable && audit.file.is_none() {
+    } else if audit.mode == AuditMode::Durable && audit.file.is_none() && !audit.hub {
         object(
             objections,
             "audit.mode",
-            "`durable` needs `audit.file`; standard output gives no word that a record is on disk",
+            "`durable` needs `audit.file` or `audit.hub`; standard output gives no word that a record is on disk",
         );
     }
     if let Some(file) = &audit.file {

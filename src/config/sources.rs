@@ -179,6 +179,14 @@ fn anchor(config: &mut Config, folder: &Path, is_ours: impl Fn(&str) -> bool) {
         add("/state/postgres/password_file".to_owned(), postgres.password_file.as_mut());
         add("/state/postgres/ca".to_owned(), postgres.ca.as_mut());
     }
+    if let Some(hub) = &mut config.state.hub {
+        add("/state/hub/ca".to_owned(), hub.ca.as_mut());
+        add("/state/hub/certificate".to_owned(), hub.certificate.as_mut());
+        add("/state/hub/key".to_owned(), hub.key.as_mut());
+        if is_ours("/state/hub/addresses") {
+            hub.addresses.iter_mut().for_each(|address| anchor_socket(address, folder));
+        }
+    }
     add("/audit/file/path".to_owned(), config.audit.file.as_mut().map(|file| &mut file.path));
     let listeners = &mut config.listeners;
     let administration = &mut listeners.administration;
@@ -186,6 +194,7 @@ fn anchor(config: &mut Config, folder: &Path, is_ours: impl Fn(&str) -> bool) {
     let of_listeners = [
         ("decisions", &mut listeners.decisions.unix, &mut listeners.decisions.tls),
         ("administration", &mut administration.unix, &mut administration.tls),
+        ("hub", &mut listeners.hub.unix, &mut listeners.hub.tls),
         ("http", &mut listeners.http.unix, &mut listeners.http.tls),
     ];
     for (name, unix, tls) in of_listeners {
@@ -196,6 +205,13 @@ fn anchor(config: &mut Config, folder: &Path, is_ours: impl Fn(&str) -> bool) {
             add(format!("{pointer}/tls/key"), Some(&mut tls.key));
             add(format!("{pointer}/tls/client_ca"), tls.client_ca.as_mut());
         }
+    }
+}
+
+/// Makes the path of a `unix:` address relative to `folder`.
+fn anchor_socket(address: &mut String, folder: &Path) {
+    if let Some(path) = address.strip_prefix("unix:").map(|path| folder.join(path)) {
+        *address = format!("unix:{}", path.display());
     }
 }
 
@@ -325,6 +341,19 @@ mod tests {
         assert_eq!(decisions.unix, Some(inside("gate.sock")));
         let tls = decisions.tls.unwrap();
         assert_eq!((tls.certificate, tls.key), (inside("c"), PathBuf::from("here/k")));
+    }
+
+    #[test]
+    fn files_of_hubs_start_at_the_folder_too() {
+        let text = "state: {store: hub, hub: {addresses: ['unix:hub.sock', 'unix:/run/hub.sock', 'https://hub:1'], \
+                    ca: ca.crt, certificate: c, key: /k}}\n";
+        let folder = Folder::with(text);
+        let hub = folder.load(&[], &[]).unwrap().state.hub.unwrap();
+        let inside = |name: &str| folder.0.path().join(name);
+        let socket = format!("unix:{}", inside("hub.sock").display());
+        assert_eq!(hub.addresses, [socket.as_str(), "unix:/run/hub.sock", "https://hub:1"]);
+        assert_eq!((hub.ca, hub.certificate), (Some(inside("ca.crt")), Some(inside("c"))));
+        assert_eq!(hub.key, Some("/k".into()));
     }
 
     #[test]

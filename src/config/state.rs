@@ -22,6 +22,8 @@ pub struct State {
     pub embedded: Embedded,
     /// The database of `store: postgres`.
     pub postgres: Option<Postgres>,
+    /// The hubs of `store: hub`.
+    pub hub: Option<Hubs>,
 }
 
 impl Default for State {
@@ -32,6 +34,7 @@ impl Default for State {
             max_clock_skew: HumanDuration::seconds(5),
             embedded: Embedded::default(),
             postgres: None,
+            hub: None,
         }
     }
 }
@@ -44,6 +47,9 @@ pub enum StoreKind {
     Embedded,
     /// In a PostgreSQL database, for many gates.
     Postgres,
+    /// In another gate that has a hub listener. This gate needs no disk and no database, and may start
+    /// before its hub: it is not ready, and denies with `STATE_STALE`, until a hub has answered.
+    Hub,
 }
 
 /// The file of an embedded store.
@@ -90,6 +96,38 @@ impl Postgres {
     }
 
     fn default_statement_timeout() -> HumanDuration {
+        HumanDuration::seconds(3)
+    }
+}
+
+/// The hubs of a gate that keeps nothing itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hubs {
+    /// The hubs, as `https://HOST:PORT`, `http://HOST:PORT` or `unix:PATH`, all over one state. One of them is used
+    /// until it fails, then another; which one is first differs from gate to gate.
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<String>,
+    /// The authorities that may vouch for the hubs' certificates, PEM; absent: the system's. This file and the
+    /// next two are read again for each connection.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The certificate to show to hubs, PEM; one of its names is a member's (`listeners.hub.members`).
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The private key of the certificate, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The most time given to one call, whichever hubs it takes; shorter than `listeners.limits.request_timeout`.
+    #[serde(default = "Hubs::default_timeout")]
+    pub timeout: HumanDuration,
+    /// Lets `http` addresses be other than loopback.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+impl Hubs {
+    fn default_timeout() -> HumanDuration {
         HumanDuration::seconds(3)
     }
 }

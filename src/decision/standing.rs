@@ -31,9 +31,9 @@ impl Pdp {
         let Some(acceptance) = &claims.terms.acceptance else { return };
         let records = self.state.revocations.records();
         let registry = &self.state.registry;
-        match registry.is_accepted(&claims.iss, &claims.jti, &acceptance.terms_hash, records).await {
-            Ok(true) => {}
-            Ok(false) => {
+        match registry.acceptance(&claims.iss, &claims.jti, &acceptance.terms_hash, records).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
                 let hash = &acceptance.terms_hash;
                 let admin = format!("terms.acceptance: nobody accepted the terms of hash `{hash}`");
                 deny(decision, Reason::new(Code::TermsNotAccepted, admin));

@@ -24,11 +24,12 @@ use crate::administration::{
 };
 use crate::config::Limits;
 use crate::decision::DecideError;
-use crate::domain::standing::{self, Status as Standing, Target, Which};
+use crate::domain::standing::{Status as Standing, Which};
 use crate::domain::time::Timestamp;
 use crate::listener::{Listener, Peer, sessions, turned};
 use crate::proto::v1::license_service_server::{self, LicenseService, LicenseServiceServer};
 use crate::proto::v1::{self as wire, target};
+use crate::store::hub::messages::{standing as convert_standing, status as convert_status};
 use crate::store::{LicenseFilter, UsageFilter};
 
 use convert::timestamp;
@@ -389,32 +390,5 @@ fn license(listed: crate::administration::Listed) -> wire::License {
         registered_by: license.registered_by,
         status: status.into(),
         standings,
-    }
-}
-
-fn convert_status(status: Standing) -> wire::LicenseStatus {
-    match status {
-        Standing::Valid => wire::LicenseStatus::Valid,
-        Standing::Suspended => wire::LicenseStatus::Suspended,
-        Standing::Revoked => wire::LicenseStatus::Revoked,
-    }
-}
-
-/// How a target stands, as a message.
-fn convert_standing(standing: &standing::Standing) -> wire::Standing {
-    let Target { issuer, which } = &standing.target;
-    let which = match which {
-        Which::All => target::Which::All(true),
-        Which::License(id) => target::Which::LicenseId(id.clone()),
-        Which::Key(kid) => target::Which::KeyId(kid.clone()),
-        Which::Assignee(assignee) => target::Which::Assignee(assignee.clone()),
-    };
-    wire::Standing {
-        target: Some(wire::Target { issuer: issuer.clone(), which: Some(which) }),
-        status: convert_status(standing.status).into(),
-        reason: standing.reason.clone(),
-        actor: standing.actor.clone(),
-        since: timestamp(standing.since),
-        revision: standing.revision,
     }
 }

@@ -11,7 +11,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::administration::AdminError;
 use crate::decision::DecideError;
+use crate::hub::HandInError;
 use crate::quota::SettleError;
+use crate::store::StoreError;
 
 /// The `domain` of `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "tollgate";
@@ -55,9 +57,42 @@ pub(super) fn not_done(error: AdminError) -> Status {
         AdminError::Unknown(_) => with_info(Code::NotFound, "LICENSE_UNKNOWN", words),
         AdminError::Taken(_) => with_info(Code::AlreadyExists, "LICENSE_ID_TAKEN", words),
         AdminError::Stands(_) => with_info(Code::FailedPrecondition, "STANDING", words),
+        AdminError::Store(StoreError::Forbidden(_)) => with_info(Code::PermissionDenied, "FORBIDDEN", words),
         AdminError::Store(_) => with_info(Code::Unavailable, "STATE_UNAVAILABLE", words),
         AdminError::Unrecorded(_) => with_info(Code::Unavailable, "AUDIT_UNAVAILABLE", words),
     }
+}
+
+/// The store of a hub did not do what a member asked.
+pub(super) fn of_store(error: StoreError) -> Status {
+    let words = error.to_string();
+    match error {
+        StoreError::Forbidden(_) => with_info(Code::PermissionDenied, "FORBIDDEN", words),
+        StoreError::Damaged(_) => with_info(Code::DataLoss, "STATE_DAMAGED", words),
+        StoreError::Unusable(_) | StoreError::Unavailable(_) | StoreError::Closed => {
+            with_info(Code::Unavailable, "STATE_UNAVAILABLE", words)
+        }
+    }
+}
+
+/// A hub did not take the lines of a member.
+pub(super) fn not_taken(error: HandInError) -> Status {
+    match error {
+        HandInError::Malformed(problem) => invalid("lines", problem),
+        HandInError::Unrecorded(_) => with_info(Code::Unavailable, "AUDIT_UNAVAILABLE", error.to_string()),
+    }
+}
+
+/// The caller is no member of this hub.
+pub(super) fn no_member() -> Status {
+    let words = "the caller is no member of this hub; a member shows a certificate that `listeners.hub.members` names";
+    with_info(Code::PermissionDenied, "NOT_A_MEMBER", words)
+}
+
+/// The caller's scope does not have this.
+pub(super) fn beyond_scope() -> Status {
+    let words = "this needs the scope `operate` in `listeners.hub.members`";
+    with_info(Code::PermissionDenied, "FORBIDDEN", words)
 }
 
 /// The caller is not known.

@@ -67,32 +67,33 @@ impl Registry {
         }
     }
 
-    /// Whether the terms of this hash were accepted for this license.
+    /// Who accepted the terms of this hash for this license, if anybody did.
     ///
     /// # Errors
     /// When the store has to be asked, and cannot be.
-    pub async fn is_accepted(
+    pub async fn acceptance(
         &self,
         issuer: &str,
         license: &str,
         terms_hash: &str,
         records: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Arc<Acceptance>>, StoreError> {
         let key = (issuer.to_owned(), license.to_owned(), terms_hash.to_owned());
-        if self.acceptances.get(&key).is_some() {
-            return Ok(true);
+        if let Some(acceptance) = self.acceptances.get(&key) {
+            return Ok(Some(acceptance));
         }
         if self.is_absent(&key, records) {
-            return Ok(false);
+            return Ok(None);
         }
         match self.store.acceptance(issuer, license, terms_hash).await? {
             Some(acceptance) => {
-                self.acceptances.put(key, Arc::new(acceptance));
-                Ok(true)
+                let acceptance = Arc::new(acceptance);
+                self.acceptances.put(key, Arc::clone(&acceptance));
+                Ok(Some(acceptance))
             }
             None => {
                 self.absent.put(key, Arc::new(records));
-                Ok(false)
+                Ok(None)
             }
         }
     }

@@ -102,11 +102,31 @@ async fn what_is_known_grows_stale_and_clocks_are_not_believed_blindly() {
 }
 
 fn feed(epoch: u128, revision: u64, standings: Vec<Standing>) -> Feed {
-    Feed { epoch: Uuid::from_u128(epoch), revision, records: 0, time: NOW, standings }
+    Feed {
+        epoch: Uuid::from_u128(epoch),
+        revision,
+        records: 0,
+        time: NOW,
+        age: SignedDuration::ZERO,
+        standings,
+    }
 }
 
 fn standing(status: Status, revision: u64) -> Standing {
     Standing { revision, ..change(Which::License("l".into()), status).standing }
+}
+
+#[test]
+fn what_was_read_by_another_is_as_old_as_that() {
+    let read = |age| {
+        Freshness::of(&Feed { age: SignedDuration::from_secs(age), ..feed(1, 0, Vec::new()) }, later(7))
+    };
+    assert_eq!(read(0).as_of, Some(later(7)));
+    assert_eq!(read(5).as_of, Some(later(2)));
+    // An age below zero would make knowledge fresher than it is.
+    assert_eq!(read(-5).as_of, Some(later(2)));
+    let forgotten = Feed { age: SignedDuration::MAX, ..feed(1, 0, Vec::new()) };
+    assert_eq!(Freshness::of(&forgotten, NOW).as_of, Some(Timestamp::MIN));
 }
 
 #[test]

@@ -190,6 +190,7 @@ pub(crate) struct Gate {
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
     pub(crate) decisions: SocketAddr,
+    pub(crate) hub: SocketAddr,
     pub(crate) http: SocketAddr,
 }
 
@@ -204,7 +205,8 @@ impl Gate {
         let stdout = Lines::follow(child.stdout.take().unwrap());
         let stderr = Lines::follow(child.stderr.take().unwrap());
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gate = Self { site: Some(site), child, stdout, stderr, decisions: nowhere, http: nowhere };
+        let mut gate =
+            Self { site: Some(site), child, stdout, stderr, decisions: nowhere, hub: nowhere, http: nowhere };
         let begun = Instant::now();
         let listening = loop {
             let line = gate.stderr.find("the gate is listening");
@@ -219,6 +221,7 @@ impl Gate {
         let line: Value = serde_json::from_str(&listening).unwrap();
         let address = |name: &str| line[name].as_str().map(|address| address.parse().unwrap());
         gate.decisions = address("decisions").unwrap_or(nowhere);
+        gate.hub = address("hub").unwrap_or(nowhere);
         gate.http = address("http").unwrap_or(nowhere);
         gate
     }

@@ -20,6 +20,7 @@ mod docs;
 mod fleet;
 mod gate;
 mod house;
+mod hub;
 mod keys;
 mod layering;
 mod observed;

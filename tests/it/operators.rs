@@ -7,8 +7,8 @@ use tokio::net::UnixStream;
 use tollgate::proto::v1::license_service_client::LicenseServiceClient;
 use tollgate::proto::v1::target::Which;
 use tollgate::proto::v1::{
-    GetUsageRequest, GetUsageResponse, RegisterLicenseRequest, RevokeLicenseRequest, Standing,
-    SuspendLicenseRequest, Target,
+    AcceptTermsRequest, GetUsageRequest, GetUsageResponse, RegisterLicenseRequest, ReinstateLicenseRequest,
+    RevokeLicenseRequest, Standing, SuspendLicenseRequest, Target,
 };
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -52,6 +52,21 @@ impl Admin {
     pub(crate) async fn suspend(&mut self, id: &str) {
         let request = SuspendLicenseRequest { target: license(id), reason: "a test".into() };
         self.0.suspend_license(request).await.unwrap();
+    }
+
+    pub(crate) async fn reinstate(&mut self, id: &str) {
+        let request = ReinstateLicenseRequest { target: license(id), reason: "a test".into() };
+        self.0.reinstate_license(request).await.unwrap();
+    }
+
+    pub(crate) async fn accept(&mut self, id: &str, hash: &str) -> bool {
+        let request = AcceptTermsRequest {
+            issuer: String::new(),
+            license_id: id.to_owned(),
+            terms_hash: hash.to_owned(),
+            accepted_by: "ana".to_owned(),
+        };
+        self.0.accept_terms(request).await.unwrap().into_inner().created
     }
 
     pub(crate) async fn register(&mut self, token: &str) -> Result<bool, Status> {

@@ -247,6 +247,31 @@ fn a_log_that_goes_nowhere_is_refused() {
     assert!(matches!(Writer::open(&nowhere), Err(AuditError::Nowhere)));
 }
 
+#[tokio::test]
+async fn a_hub_that_takes_lines_in_parts_and_fails_between_gets_all_in_order() {
+    let (sent, received) = std::sync::mpsc::channel();
+    let mut calls = 0;
+    let hand_in: HandIn = Box::new(move |lines| {
+        calls += 1;
+        if calls % 3 == 2 {
+            return Err("the hub restarts".to_owned());
+        }
+        let one = lines.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        sent.send(lines[..one].to_vec()).unwrap();
+        Ok(one)
+    });
+    let config = Audit { stdout: false, file: None, hub: true, mode: AuditMode::Durable, ..Audit::default() };
+    let writer = Writer::open_with(&config, Some(hand_in)).unwrap();
+    let mut health = writer.subscribe();
+    let lines: Vec<Vec<u8>> = (0..4).map(|number| line(0, number)).collect();
+    // While it fails, who waits in durable mode is told so, and the lines are handed in all the same.
+    let _ = writer.append_lines(lines.concat(), 4).await;
+    timeout(SOON, health.wait_for(|health| *health == Health::Writable)).await.unwrap().unwrap();
+    writer.close().await.unwrap();
+    assert_eq!(received.iter().collect::<Vec<_>>(), lines);
+    assert_eq!(writer.counters().written.load(Relaxed), 4);
+}
+
 /// A file system of 64 KiB, for as long as it lives.
 struct SmallDisk(TempDir);
 

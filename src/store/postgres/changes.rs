@@ -4,6 +4,7 @@
 //! sees a revision before the one below it.
 
 use deadpool_postgres::tokio_postgres::Row;
+use jiff::SignedDuration;
 
 use super::columns::{column, count, counted, micros, moment, stored, text};
 use super::connector::Session;
@@ -99,6 +100,7 @@ impl Question for FeedAfter {
             revision: counted(first, "last")?,
             records: counted(first, "records")?,
             time: moment(first, "clock")?,
+            age: SignedDuration::ZERO,
             standings: changed.map(standing).collect::<Result<_, _>>()?,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use jiff::SignedDuration;
 use redb::{ReadTransaction, ReadableTable};
 
 use super::fault::Fault;
@@ -120,6 +121,7 @@ pub(super) fn feed(
         revision: number(&meta, REVISION_ROW)?,
         records: number(&meta, RECORDS_ROW)?,
         time,
+        age: SignedDuration::ZERO,
         standings: changed,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! A store is put to the test with a function that opens a fresh one, and one line:
 //! `conformance!(fresh);` where `async fn fresh() -> Fresh`; a function that gives `Option<Fresh>` may
-//! pass, where the store cannot be had. Cases refuse to know which store they run on.
+//! pass, where the store cannot be had; `conformance!(fresh; but sweeping);` where another sweeps. Cases refuse to know which store they run on.
 
 pub(crate) mod licenses;
 pub(crate) mod quotas;
@@ -39,6 +39,14 @@ pub(crate) async fn run<F: Future<Output = ()>>(
 /// Makes one test of each case, on the stores that this function opens.
 macro_rules! conformance {
     ($fresh:path) => {
+        conformance!($fresh; but sweeping);
+        conformance!($fresh; quotas:
+            a_claim_can_be_forgotten,
+            a_sweep_forgets_only_what_ended,
+            a_lease_of_a_window_that_ended_is_nothing,
+        );
+    };
+    ($fresh:path; but sweeping) => {
         conformance!($fresh; licenses:
             a_license_is_registered_once,
             of_many_who_register_one_is_first,
@@ -72,9 +80,6 @@ macro_rules! conformance {
             windows_and_counters_are_apart,
             a_request_is_claimed_once,
             of_many_who_claim_one_is_first,
-            a_claim_can_be_forgotten,
-            a_sweep_forgets_only_what_ended,
-            a_lease_of_a_window_that_ended_is_nothing,
         );
         conformance!($fresh; usage:
             a_batch_counts_once,
