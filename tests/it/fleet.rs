@@ -3,7 +3,7 @@
 
 mod cut_off;
 mod killed;
-mod latency;
+pub(crate) mod latency;
 mod quotas;
 
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod failures;
 mod members;
 mod records;
+mod twenty;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ const REVOCATIONS: usize = 20;
 const BOUND: Duration = Duration::from_secs(1);
 
 /// Asks until it is denied; when the last allow came, and when the last one that was allowed was sent.
-async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> {
+pub(crate) async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> {
     let mut last = None;
     loop {
         let sent = Instant::now();

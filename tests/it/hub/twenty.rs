@@ -1,0 +1,61 @@
+//! From an acknowledged revocation to the last allow at twenty sidecars of two hubs, one of which is killed.
+
+use std::time::{Duration, Instant};
+
+use super::Fleet;
+use crate::fleet::latency::watch;
+use crate::gate::Gate;
+use crate::operators::Admin;
+use crate::postgres::server;
+
+const SIDECARS: usize = 20;
+const REVOCATIONS: usize = 20;
+
+/// A sidecar whose hub was killed learns at once that it is gone, and goes on to the other; far above that.
+const BOUND: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_reaches_twenty_sidecars_while_a_hub_is_killed() {
+    let Some(server) = server() else { return };
+    let url = server.config(&server.database()).url;
+    let fleet = Fleet::new(2);
+    let over = [("state.store", "postgres"), ("state.postgres.url", url.as_str())];
+    let hubs = [fleet.hub(0, &over), fleet.hub(1, &over)];
+    let sidecars: [Gate; SIDECARS] = fleet.sidecars(&[]).await;
+    let mut clients = Vec::new();
+    for sidecar in &sidecars {
+        clients.push(sidecar.client().await);
+    }
+    let issuer = &hubs[0].site().issuer;
+    let mut admin = Admin::of(&hubs[0]).await;
+    let mut latencies = Vec::new();
+    for number in 0..REVOCATIONS {
+        let id = format!("license-{number}");
+        let token = issuer.license(&id);
+        let watchers: Vec<_> =
+            clients.iter().map(|client| tokio::spawn(watch(client.clone(), token.clone()))).collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if number == REVOCATIONS / 2 {
+            hubs[1].signal("KILL");
+        }
+        admin.revoke(&id).await;
+        let acknowledged = Instant::now();
+        let mut latest = Duration::ZERO;
+        for watcher in watchers {
+            let (came, sent) = watcher.await.unwrap().expect("it was allowed before");
+            latest = latest.max(came.saturating_duration_since(acknowledged));
+            assert!(sent.saturating_duration_since(acknowledged) < BOUND, "allowed long after");
+        }
+        latencies.push(latest);
+    }
+    let killed = latencies[REVOCATIONS / 2];
+    latencies.sort();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    eprintln!(
+        "from the acknowledged revocation to the last allow at {SIDECARS} sidecars of 2 hubs: p50 {:?}, p99 {:?}, \
+         max {:?}; while a hub was killed {killed:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
+}
