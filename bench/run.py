@@ -50,6 +50,8 @@ def serve(stack, folder, issuer, bench, cache):
     gates = {"remembered": gate("remembered", "32 MiB"), "fresh": gate("fresh", "0 B")}
     gates["quota-remembered"] = gate("quota-remembered", "32 MiB", license=issuer.metered)
     gates["quota-fresh"] = gate("quota-fresh", "0 B", license=issuer.metered)
+    hub = gates["quota-fresh"].hub
+    gates["quota-hub"] = gate("quota-hub", "0 B", license=issuer.metered, hub=hub)
     try:
         database = stack.enter_context(Postgres(folder / "postgres")).url
         gates["quota-postgres"] = gate("quota-postgres", "0 B", license=issuer.metered, database=database)
@@ -124,6 +126,7 @@ def throughput_rows(made):
     for name, words in (
         ("quota-remembered", "with a quota, question asked before"),
         ("quota-fresh", "with a quota, fresh question"),
+        ("quota-hub", "with a quota in a hub, fresh question"),
         ("quota-postgres", "with a quota in PostgreSQL, fresh question"),
     ):
         if name in made:

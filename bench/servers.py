@@ -118,21 +118,27 @@ class Issuer:
 
 
 class Gate(Server):
-    """A gate with its records queued to a file, and its state in a file or in the database of a URL."""
+    """A gate with its records queued to a file, and its state in a file, in the database of a URL or in a hub, which is
+    the port of another gate."""
 
-    def __init__(self, issuer, folder, answer_cache, policies=None, license=None, database=None, state=None):
+    def __init__(self, issuer, folder, answer_cache, policies=None, license=None, database=None, state=None, hub=None):
         folder.mkdir()
         self.issuer, self.license = issuer, license or issuer.license
         port, self.http = free_port(), free_port()
         if state is not None:
             shutil.move(state, folder / "state.redb")
+        self.hub = free_port()
+        kept = {"store": "postgres", "postgres": {"url": database}} if database else {}
+        if hub is not None:
+            kept = {"store": "hub", "hub": {"addresses": [f"http://127.0.0.1:{hub}"]}}
         config = {
             "listeners": {
+                "hub": {"tcp": f"127.0.0.1:{self.hub}", "insecure": True} if hub is None else {},
                 "decisions": {"tcp": f"127.0.0.1:{port}"},
                 "administration": {"unix": "admin.sock"},
                 "http": {"tcp": f"127.0.0.1:{self.http}"},
             },
-            "state": {"store": "postgres", "postgres": {"url": database}} if database else {},
+            "state": kept,
             "licenses": {"keys": str(issuer.keys)},
             "policies": {"catalog": str(issuer.catalog), "answer_cache": answer_cache},
             "audit": {"mode": "queued", "stdout": False, "file": {"path": "decisions.jsonl", "keep": 1}},

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::document::printable::{LAYOUT, printable};
+use crate::document::printable::{LAYOUT, printable, printable_json};
 
 /// Writes text, which may have several lines, and a line end.
 pub(super) fn line(text: &str) {
@@ -20,7 +20,8 @@ pub(super) fn field(what: &str, says: &str) {
 
 /// Writes a value as indented JSON.
 pub(super) fn json(value: &serde_json::Value) {
-    line(&format!("{value:#}"));
+    // A reader that went away is no reason to fail.
+    let _ = writeln!(std::io::stdout().lock(), "{}", printable_json(&format!("{value:#}")));
 }
 
 /// Writes an error.

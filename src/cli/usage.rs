@@ -2,8 +2,6 @@
 //!
 //! Refuses to hold what it can pass on: rows of CSV and JSON are written as they come.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 use std::process::ExitCode;
 
@@ -12,7 +10,7 @@ use serde_json::json;
 use super::admin::moment::Moment;
 use super::admin::{AdminConnection, answers};
 use super::{CliError, block_on, output};
-use crate::document::printable::printable;
+use crate::document::printable::{printable, printable_json};
 use crate::domain::Clock;
 use crate::domain::time::Timestamp;
 use crate::proto::v1::{GetUsageRequest, GetUsageResponse, UsageWindow};
@@ -207,16 +205,7 @@ fn object(row: &GetUsageResponse) -> String {
         "amount": row.amount,
     })
     .to_string();
-    let mut spelled = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(printable(c.encode_utf8(&mut [0; 4]), &[]), Cow::Owned(_)) {
-            // Cannot fail: it is memory.
-            let _ = write!(spelled, "\\u{:04x}", u32::from(c));
-        } else {
-            spelled.push(c);
-        }
-    }
-    spelled
+    printable_json(&text).into_owned()
 }
 
 #[cfg(test)]
