@@ -28,6 +28,10 @@ const EVERY: Duration = Duration::from_millis(500);
 /// How many changes are read at once.
 const PAGE: u32 = 10_000;
 
+/// How often, and how long after each other, a change that was made is looked for.
+const CATCHING_UP: u32 = 100;
+const A_MOMENT: Duration = Duration::from_millis(10);
+
 /// The license that a standing may concern: its issuer, its id, its key and its assignee.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -218,12 +222,26 @@ impl Revocations {
     pub async fn make(&self, change: &Change, clock: &Clock) -> Result<Changed, StoreError> {
         let changed = self.0.store.change(change).await?;
         if let Changed::Applied(revision) = changed {
-            let _in_order = self.0.reading.lock().await;
-            while self.known().position() < revision {
-                self.read_on(clock).await?;
-            }
+            self.catch_up(revision, clock).await?;
         }
         Ok(changed)
+    }
+
+    /// Reads until a revision is known that the store has given.
+    async fn catch_up(&self, revision: u64, clock: &Clock) -> Result<(), StoreError> {
+        let _in_order = self.0.reading.lock().await;
+        let is_known = || self.known().position() >= revision;
+        for _ in 0..CATCHING_UP {
+            if !is_known() {
+                self.read_on(clock).await?;
+            }
+            if is_known() {
+                return Ok(());
+            }
+            // Another hub than the one that made the change, which will hear of it in a moment.
+            tokio::time::sleep(A_MOMENT).await;
+        }
+        Err(StoreError::Unavailable("the change was made, and the state does not tell of it yet".to_owned()))
     }
 
     /// Reads the store whenever it has news, and every half second, for ever. `tell` hears of every read.
