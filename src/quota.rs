@@ -1,6 +1,6 @@
 //! Quotas: how much may still be used, and how much was.
 //!
-//! Exact, and fast: chunks are set aside in the store and spent from memory ([`bucket`]), so the sum of
+//! Exact, and fast: chunks are set aside in the store and spent from memory (the private `bucket`), so the sum of
 //! what gates allow never exceeds a limit. Several quotas are taken together or not at all; a denied or
 //! abandoned check takes nothing. Refuses to guess: what the store would have to say, and cannot, denies.
 

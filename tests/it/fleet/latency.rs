@@ -14,7 +14,7 @@ const REVOCATIONS: usize = 20;
 const BOUND: Duration = Duration::from_secs(1);
 
 /// Asks until it is denied; when the last allow came, and when the last one that was allowed was sent.
-pub(crate) async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> {
+async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> {
     let mut last = None;
     loop {
         let sent = Instant::now();
@@ -31,6 +31,35 @@ pub(crate) async fn watch(mut client: Client, token: String) -> Option<(Instant,
     }
 }
 
+/// Has a license revoked that all these clients ask for, and tells how long after the acknowledgement the last
+/// allow came. Nothing that is sent later than `bound` after it may be allowed.
+pub(crate) async fn last_allow(
+    clients: &[Client],
+    token: &str,
+    revoke: impl Future<Output = ()>,
+    bound: Duration,
+) -> Duration {
+    let watching = clients.iter().map(|client| tokio::spawn(watch(client.clone(), token.to_owned())));
+    let watchers: Vec<_> = watching.collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    revoke.await;
+    let acknowledged = Instant::now();
+    let mut latest = Duration::ZERO;
+    for watcher in watchers {
+        let (came, sent) = watcher.await.unwrap().expect("it was allowed before");
+        latest = latest.max(came.saturating_duration_since(acknowledged));
+        assert!(sent.saturating_duration_since(acknowledged) < bound, "allowed long after");
+    }
+    latest
+}
+
+/// The median, the 99th percentile and the longest.
+pub(crate) fn told(mut latencies: Vec<Duration>) -> String {
+    latencies.sort();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    format!("p50 {:?}, p99 {:?}, max {:?}", at(50), at(99), at(100))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_reaches_every_gate_at_once() {
     let Some(server) = server() else { return };
@@ -41,26 +70,8 @@ async fn a_revocation_reaches_every_gate_at_once() {
     let mut latencies = Vec::new();
     for number in 0..REVOCATIONS {
         let id = format!("license-{number}");
-        let token = issuer.license(&id);
-        let watchers: Vec<_> =
-            clients.iter().map(|client| tokio::spawn(watch(client.clone(), token.clone()))).collect();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        admin(&gates[number % GATES]).await.revoke(&id).await;
-        let acknowledged = Instant::now();
-        let mut latest = Duration::ZERO;
-        for watcher in watchers {
-            let (came, sent) = watcher.await.unwrap().expect("it was allowed before");
-            latest = latest.max(came.saturating_duration_since(acknowledged));
-            assert!(sent.saturating_duration_since(acknowledged) < BOUND, "allowed long after");
-        }
-        latencies.push(latest);
+        let revoke = async { admin(&gates[number % GATES]).await.revoke(&id).await };
+        latencies.push(last_allow(&clients, &issuer.license(&id), revoke, BOUND).await);
     }
-    latencies.sort();
-    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-    eprintln!(
-        "from the acknowledged revocation to the last allow at {GATES} gates: p50 {:?}, p99 {:?}, max {:?}",
-        at(50),
-        at(99),
-        at(100)
-    );
+    eprintln!("from the acknowledged revocation to the last allow at {GATES} gates: {}", told(latencies));
 }
