@@ -65,6 +65,12 @@ impl Amount {
         Self(self.0 / i128::from(parts.max(1)))
     }
 
+    /// As much of it as is a whole number of portions.
+    #[must_use]
+    pub fn in_portions_of(self, portion: Self) -> Self {
+        Self(self.0 - self.0 % portion.0.max(1))
+    }
+
     /// Whether it is more than nothing.
     pub fn is_positive(self) -> bool {
         self.0 > 0

@@ -49,6 +49,8 @@ struct Purse {
     used_at: Option<Timestamp>,
     /// Spent in a second, of late.
     demand: Amount,
+    /// What was needed last.
+    grain: Option<Amount>,
     /// What the last chunk was.
     chunk: Amount,
     /// Leases on their way back, with what is left of each.
@@ -102,7 +104,7 @@ impl Bucket {
             match self.attempt(need, now) {
                 Attempt::Spent => return Ok(()),
                 Attempt::SpentAndLow => {
-                    self.prefetch(store, gate, limit, now);
+                    self.prefetch(store, gate, limit, need, now);
                     return Ok(());
                 }
                 Attempt::Closed => return Err(Unspent::Closed),
@@ -116,7 +118,8 @@ impl Bucket {
                 Attempt::Short => {}
             }
             let lacking = need.max(Amount::of_millionths(1)) - self.lock().left;
-            let granted = self.fetch(store, gate, limit, lacking, now).await.map_err(Unspent::Unreachable)?;
+            let want = self.chunk(limit, need, lacking, now);
+            let granted = self.fetch(store, gate, limit, want, now).await.map_err(Unspent::Unreachable)?;
             if granted < lacking {
                 let left = self.remaining().unwrap_or_default();
                 // What there is may suffice all the same, if somebody gave back in the meantime.
@@ -148,7 +151,14 @@ impl Bucket {
     }
 
     /// Fetches the next chunk beside the check that noticed, unless one is being fetched.
-    fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, limit: Amount, now: Timestamp) {
+    fn prefetch(
+        self: &Arc<Self>,
+        store: &Arc<dyn StateStore>,
+        gate: &str,
+        limit: Amount,
+        need: Amount,
+        now: Timestamp,
+    ) {
         if self.refill.try_lock().is_err() {
             return;
         }
@@ -156,20 +166,20 @@ impl Bucket {
         tokio::spawn(async move {
             let Ok(_alone) = bucket.refill.try_lock() else { return };
             // Whoever finds the chunk spent asks again, and hears what is wrong.
-            let _ = bucket.fetch(&store, &gate, limit, Amount::ZERO, now).await;
+            let want = bucket.chunk(limit, need, Amount::ZERO, now);
+            let _ = bucket.fetch(&store, &gate, limit, want, now).await;
         });
     }
 
-    /// Sets a chunk aside: at least `lacking` if there is so much. To be called by one at a time.
+    /// Sets a chunk aside: `want` if there is so much. To be called by one at a time.
     async fn fetch(
         &self,
         store: &Arc<dyn StateStore>,
         gate: &str,
         limit: Amount,
-        lacking: Amount,
+        want: Amount,
         now: Timestamp,
     ) -> Result<Amount, StoreError> {
-        let want = self.chunk(limit, lacking, now);
         if !want.is_positive() {
             return Ok(Amount::ZERO);
         }
@@ -195,8 +205,9 @@ impl Bucket {
     }
 
     /// How much to set aside next: what the demand of some seconds needs, but no more than a share of
-    /// what is left; near the end, just what is lacking.
-    fn chunk(&self, limit: Amount, lacking: Amount, now: Timestamp) -> Amount {
+    /// what is left; near the end, just what is lacking. Always as often as a whole what is needed at
+    /// once: parts of it that are left at several gates are of use to none.
+    fn chunk(&self, limit: Amount, need: Amount, lacking: Amount, now: Timestamp) -> Amount {
         let mut purse = self.lock();
         if let Some(since) = purse.refilled_at {
             let millis = now.duration_since(since).as_millis().max(1);
@@ -208,7 +219,13 @@ impl Bucket {
         purse.spent = Amount::ZERO;
         let share = purse.remaining.unwrap_or(limit).divided_by(SHARE);
         let demand = Amount::of_millionths(purse.demand.millionths().saturating_mul(i128::from(LASTS)));
-        demand.min(share).max(lacking)
+        if need.is_positive() {
+            purse.grain = Some(need);
+        }
+        let grain = purse.grain.unwrap_or(Amount::ONE);
+        // Who needs nothing looks whether anything is left, and finds what the next one needs.
+        let least = if need.is_positive() || !lacking.is_positive() { lacking } else { grain };
+        demand.min(share).in_portions_of(grain).max(least)
     }
 
     /// Puts back what was spent and not used.

@@ -320,3 +320,26 @@ proptest! {
         outcome?;
     }
 }
+
+#[tokio::test]
+async fn gates_leave_nothing_that_is_of_use_to_none() {
+    let store = store();
+    let gates = ["g", "h", "i"].map(|name| gate(&store, name));
+    let list =
+        vec![quota("rows", "rows", 50.0, QuotaScope::User), quota("r", REQUESTS, 1e9, QuotaScope::User)];
+    let (one, nothing) = (usage(&[("rows", 1.0)]), usage(&[]));
+    let (mut used, mut denied, mut now) = (0, 0, NOW);
+    for quotas in gates.iter().cycle() {
+        now += SignedDuration::from_millis(10);
+        // Who uses no rows only wants some to be left.
+        uses(quotas, &of(&list, &nothing), now).await;
+        match uses(quotas, &of(&list, &one), now).await {
+            true => (used, denied) = (used + 1, 0),
+            false => denied += 1,
+        }
+        if denied == 6 {
+            break;
+        }
+    }
+    assert_eq!(used, 50, "parts of one are left at several gates");
+}
