@@ -266,12 +266,16 @@ impl Bucket {
             return Ok(true);
         }
         let _alone = self.refill.lock().await;
-        let empty = self.lock().collect(now, all);
+        self.lock().collect(now, all);
         // Peeked at, and taken out once it went back: a return may be repeated, and must not be forgotten.
         while let Some((lease, amount)) = self.next_returned() {
             store.give_back(lease, amount).await?;
             self.lock().returned.pop();
         }
+        // Not before: who finds it closed forgets it, and what is still on its way back.
+        let mut purse = self.lock();
+        let empty = (purse.is_idle(now) || all) && purse.leases.is_empty() && !purse.left.is_positive();
+        purse.closed |= empty;
         Ok(empty)
     }
 
@@ -285,10 +289,13 @@ impl Bucket {
 }
 
 impl Purse {
-    /// Takes out what is to go back, lease by lease, and whether nothing stays.
-    fn collect(&mut self, now: Timestamp, all: bool) -> bool {
-        let idle = self.used_at.is_none_or(|used| now.duration_since(used) > IDLE);
-        if idle || all {
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.used_at.is_none_or(|used| now.duration_since(used) > IDLE)
+    }
+
+    /// Takes out what is to go back, lease by lease.
+    fn collect(&mut self, now: Timestamp, all: bool) {
+        if self.is_idle(now) || all {
             while self.left.is_positive() {
                 let Some(lease) = self.leases.pop() else { break };
                 let amount = self.left.min(lease.amount);
@@ -313,8 +320,5 @@ impl Purse {
         }
         kept.reverse();
         self.leases = kept;
-        let empty = (idle || all) && self.leases.is_empty() && !self.left.is_positive();
-        self.closed |= empty;
-        empty
     }
 }
