@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
 use crate::store::{StateStore, StoreError, Take};
 
-use bucket::{Bucket, SETTLED_WITHIN, Unspent};
+use bucket::{Bucket, Key, SETTLED_WITHIN, Unspent};
 use held::{Charge, Reservation};
 pub use held::{Held, SettleError};
 use usage::Meter;
@@ -79,7 +79,7 @@ pub struct Quotas(Arc<Shared>);
 struct Shared {
     store: Arc<dyn StateStore>,
     gate: String,
-    buckets: RwLock<HashMap<(String, Timestamp), Arc<Bucket>>>,
+    buckets: RwLock<HashMap<Key, Arc<Bucket>>>,
     reservations: Cache<Uuid, Reservation>,
     meter: Meter,
 }
@@ -246,7 +246,7 @@ impl Quotas {
     async fn spend(&self, wanted: &Wanted<'_>, now: Timestamp) -> Result<Arc<Bucket>, Reason> {
         loop {
             let bucket = self.bucket(wanted);
-            let spent = bucket.spend(&self.0.store, &self.0.gate, wanted.limit, wanted.need, now).await;
+            let spent = bucket.spend(&self.0.store, &self.0.gate, wanted.need, now).await;
             match spent {
                 Ok(()) => return Ok(bucket),
                 Err(Unspent::Closed) => self.forget(&bucket),
@@ -289,7 +289,7 @@ impl Quotas {
             return bucket;
         }
         let mut buckets = self.0.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Bucket::new(wanted.counter.clone(), wanted.window));
+        let fresh = || Arc::new(Bucket::new(wanted.counter.clone(), wanted.window, wanted.limit));
         Arc::clone(buckets.entry(wanted.key()).or_insert_with(fresh))
     }
 
@@ -342,8 +342,8 @@ impl<'a> Wanted<'a> {
         Ok(Self { quota, counter: counter(of, quota), window, limit, need })
     }
 
-    fn key(&self) -> (String, Timestamp) {
-        (self.counter.clone(), self.window.start)
+    fn key(&self) -> Key {
+        (self.counter.clone(), self.window.start, self.limit)
     }
 
     /// The least that must be left: where nothing is needed, something all the same.

@@ -25,11 +25,17 @@ const IDLE: SignedDuration = SignedDuration::from_secs(3);
 /// For how long a spent lease is kept, since a reservation may still be settled for less.
 pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// The chunks of one counter in one window.
+/// A counter, the beginning of a window, and the limit in it.
+pub(super) type Key = (String, Timestamp, Amount);
+
+/// The chunks of one counter in one window, set aside under one limit.
 #[derive(Debug)]
 pub(super) struct Bucket {
     name: String,
     window: Window,
+    /// The most that may be set aside in the window, by all together. Who has another limit for the same
+    /// counter has another bucket: what was set aside under a higher limit may be above a lower one.
+    limit: Amount,
     purse: Mutex<Purse>,
     /// One refill at a time.
     refill: tokio::sync::Mutex<()>,
@@ -87,8 +93,8 @@ enum Attempt {
 }
 
 impl Bucket {
-    pub(super) fn new(name: String, window: Window) -> Self {
-        Self { name, window, purse: Mutex::default(), refill: tokio::sync::Mutex::default() }
+    pub(super) fn new(name: String, window: Window, limit: Amount) -> Self {
+        Self { name, window, limit, purse: Mutex::default(), refill: tokio::sync::Mutex::default() }
     }
 
     /// Spends `need`, from memory where it can. With nothing needed, only wants something to be left.
@@ -96,7 +102,6 @@ impl Bucket {
         self: &Arc<Self>,
         store: &Arc<dyn StateStore>,
         gate: &str,
-        limit: Amount,
         need: Amount,
         now: Timestamp,
     ) -> Result<(), Unspent> {
@@ -104,7 +109,7 @@ impl Bucket {
             match self.attempt(need, now) {
                 Attempt::Spent => return Ok(()),
                 Attempt::SpentAndLow => {
-                    self.prefetch(store, gate, limit, need, now);
+                    self.prefetch(store, gate, need, now);
                     return Ok(());
                 }
                 Attempt::Closed => return Err(Unspent::Closed),
@@ -118,8 +123,8 @@ impl Bucket {
                 Attempt::Short => {}
             }
             let lacking = need.max(Amount::of_millionths(1)) - self.lock().left;
-            let want = self.chunk(limit, need, lacking, now);
-            let granted = self.fetch(store, gate, limit, want, now).await.map_err(Unspent::Unreachable)?;
+            let want = self.chunk(need, lacking, now);
+            let granted = self.fetch(store, gate, want, now).await.map_err(Unspent::Unreachable)?;
             if granted < lacking {
                 let left = self.remaining().unwrap_or_default();
                 // What there is may suffice all the same, if somebody gave back in the meantime.
@@ -151,14 +156,7 @@ impl Bucket {
     }
 
     /// Fetches the next chunk beside the check that noticed, unless one is being fetched.
-    fn prefetch(
-        self: &Arc<Self>,
-        store: &Arc<dyn StateStore>,
-        gate: &str,
-        limit: Amount,
-        need: Amount,
-        now: Timestamp,
-    ) {
+    fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, need: Amount, now: Timestamp) {
         if self.refill.try_lock().is_err() {
             return;
         }
@@ -166,8 +164,8 @@ impl Bucket {
         tokio::spawn(async move {
             let Ok(_alone) = bucket.refill.try_lock() else { return };
             // Whoever finds the chunk spent asks again, and hears what is wrong.
-            let want = bucket.chunk(limit, need, Amount::ZERO, now);
-            let _ = bucket.fetch(&store, &gate, limit, want, now).await;
+            let want = bucket.chunk(need, Amount::ZERO, now);
+            let _ = bucket.fetch(&store, &gate, want, now).await;
         });
     }
 
@@ -176,7 +174,6 @@ impl Bucket {
         &self,
         store: &Arc<dyn StateStore>,
         gate: &str,
-        limit: Amount,
         want: Amount,
         now: Timestamp,
     ) -> Result<Amount, StoreError> {
@@ -191,7 +188,7 @@ impl Bucket {
             lease,
             gate: gate.to_owned(),
             want,
-            limit,
+            limit: self.limit,
         };
         let taken = store.take(&take).await?;
         let mut purse = self.lock();
@@ -207,7 +204,7 @@ impl Bucket {
     /// How much to set aside next: what the demand of some seconds needs, but no more than a share of
     /// what is left; near the end, just what is lacking. Always as often as a whole what is needed at
     /// once: parts of it that are left at several gates are of use to none.
-    fn chunk(&self, limit: Amount, need: Amount, lacking: Amount, now: Timestamp) -> Amount {
+    fn chunk(&self, need: Amount, lacking: Amount, now: Timestamp) -> Amount {
         let mut purse = self.lock();
         if let Some(since) = purse.refilled_at {
             let millis = now.duration_since(since).as_millis().max(1);
@@ -217,7 +214,7 @@ impl Bucket {
         }
         purse.refilled_at = Some(now);
         purse.spent = Amount::ZERO;
-        let share = purse.remaining.unwrap_or(limit).divided_by(SHARE);
+        let share = purse.remaining.unwrap_or(self.limit).divided_by(SHARE);
         let demand = Amount::of_millionths(purse.demand.millionths().saturating_mul(i128::from(LASTS)));
         if need.is_positive() {
             purse.grain = Some(need);
@@ -247,8 +244,8 @@ impl Bucket {
     }
 
     /// What tells it from others.
-    pub(super) fn key(&self) -> (String, Timestamp) {
-        (self.name.clone(), self.window.start)
+    pub(super) fn key(&self) -> Key {
+        (self.name.clone(), self.window.start, self.limit)
     }
 
     /// Ends the leases that are no longer needed, and gives back what is held without demand, or all of

@@ -1,6 +1,7 @@
 //! Tests of quotas over a store in memory.
 
 mod flaky;
+mod shares;
 
 use std::time::Duration;
 
@@ -319,53 +320,4 @@ proptest! {
         });
         outcome?;
     }
-}
-
-#[tokio::test]
-async fn gates_leave_nothing_that_is_of_use_to_none() {
-    let store = store();
-    let gates = ["g", "h", "i"].map(|name| gate(&store, name));
-    let list =
-        vec![quota("rows", "rows", 50.0, QuotaScope::User), quota("r", REQUESTS, 1e9, QuotaScope::User)];
-    let (one, nothing) = (usage(&[("rows", 1.0)]), usage(&[]));
-    let (mut used, mut denied, mut now) = (0, 0, NOW);
-    for quotas in gates.iter().cycle() {
-        now += SignedDuration::from_millis(10);
-        // Who uses no rows only wants some to be left.
-        uses(quotas, &of(&list, &nothing), now).await;
-        match uses(quotas, &of(&list, &one), now).await {
-            true => (used, denied) = (used + 1, 0),
-            false => denied += 1,
-        }
-        if denied == 6 {
-            break;
-        }
-    }
-    assert_eq!(used, 50, "parts of one are left at several gates");
-}
-
-#[tokio::test]
-async fn what_could_not_go_back_goes_back_later() {
-    let inner = store();
-    let flaky = Flaky::over(Arc::clone(&inner));
-    let store: Arc<dyn StateStore> = Arc::<Flaky>::clone(&flaky);
-    let quotas = gate(&store, "g");
-    let (list, nothing) = (vec![quota("q", REQUESTS, 100.0, QuotaScope::License)], usage(&[]));
-    let of = of(&list, &nothing);
-    for second in 0..3 {
-        for _ in 0..5 {
-            assert!(uses(&quotas, &of, NOW + SignedDuration::from_secs(second)).await);
-        }
-    }
-    let later = |minutes| NOW + SignedDuration::from_mins(minutes);
-    quotas.tend(NOW + SignedDuration::from_secs(3)).await.unwrap();
-    flaky.fail(Fault::Before);
-    quotas.tend(later(20)).await.unwrap_err();
-    flaky.fail(Fault::None);
-    // Somebody comes between the failure and the next try.
-    assert!(uses(&quotas, &of, later(30)).await);
-    quotas.tend(later(60)).await.unwrap();
-    quotas.stop(later(60)).await.unwrap();
-    let all = usage(&[(REQUESTS, 84.0)]);
-    assert!(uses(&gate(&inner, "h"), &Use { usage: &all, ..of }, later(60)).await);
 }
