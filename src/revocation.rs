@@ -7,7 +7,7 @@
 mod known;
 mod watchers;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -58,6 +58,8 @@ struct Shared {
     watchers: Mutex<Watchers>,
     /// Who listens in on what the store says.
     ear: OnceLock<Ear>,
+    /// An alarm that nobody has heard of: whatever reads may find that the store went back.
+    alarm: Mutex<Option<String>>,
     max_staleness: SignedDuration,
     max_skew: SignedDuration,
 }
@@ -99,7 +101,8 @@ type Ear = Box<dyn Fn(Heard<'_>) + Send + Sync>;
 pub struct News {
     /// How many changes were new.
     pub changes: usize,
-    /// The store was found to have gone back, or to be another: the alarm, in words.
+    /// The store was found to have gone back, or to be another: the alarm, in words. It is told once, to
+    /// whom [`Revocations::follow`] tells.
     pub restored: Option<String>,
 }
 
@@ -116,6 +119,7 @@ impl Revocations {
             reading: tokio::sync::Mutex::default(),
             watchers: Mutex::default(),
             ear: OnceLock::new(),
+            alarm: Mutex::default(),
             max_staleness: signed(config.max_staleness),
             max_skew: signed(config.max_clock_skew),
         }))
@@ -190,9 +194,8 @@ impl Revocations {
             if let Some(ear) = self.0.ear.get() {
                 ear(Heard { after, feed: &feed, began, instant });
             }
-            let restored = self.change(|known| known.restart_if_restored(&feed));
-            if restored.is_some() {
-                news.restored = news.restored.or(restored);
+            if let Some(alarm) = self.change(|known| known.restart_if_restored(&feed)) {
+                self.alarm().get_or_insert(alarm);
                 continue;
             }
             let complete = self.take_in(&feed, &mut news);
@@ -220,16 +223,23 @@ impl Revocations {
     /// # Errors
     /// When the store cannot be reached, before or after the change.
     pub async fn make(&self, change: &Change, clock: &Clock) -> Result<Changed, StoreError> {
+        let before = self.known().position();
         let changed = self.0.store.change(change).await?;
         if let Changed::Applied(revision) = changed {
-            self.catch_up(revision, clock).await?;
+            self.catch_up(before, revision, clock).await?;
         }
         Ok(changed)
     }
 
-    /// Reads until a revision is known that the store has given.
-    async fn catch_up(&self, revision: u64, clock: &Clock) -> Result<(), StoreError> {
+    /// Reads until a revision is known that the store has given. Where as much was known before it was
+    /// given, the store went back.
+    async fn catch_up(&self, before: u64, revision: u64, clock: &Clock) -> Result<(), StoreError> {
         let _in_order = self.0.reading.lock().await;
+        if revision <= before
+            && let Some(alarm) = self.change(|known| known.restart_from(before, revision))
+        {
+            self.alarm().get_or_insert(alarm);
+        }
         let is_known = || self.known().position() >= revision;
         for _ in 0..CATCHING_UP {
             if !is_known() {
@@ -251,8 +261,13 @@ impl Revocations {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.0.store.news() => {}
             }
-            tell(&self.read(clock).await);
+            self.follow_once(clock, &tell).await;
         }
+    }
+
+    async fn follow_once(&self, clock: &Clock, tell: impl Fn(&Result<News, StoreError>)) {
+        let read = self.read(clock).await;
+        tell(&read.map(|news| News { restored: self.alarm().take(), ..news }));
     }
 
     /// How many licenses and acceptances the store had recorded when it was last read.
@@ -283,6 +298,10 @@ impl Revocations {
     /// Is woken at every change.
     pub fn watch_all(&self) -> Watcher {
         Watcher::register_for_all(self.clone())
+    }
+
+    fn alarm(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.alarm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {

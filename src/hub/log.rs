@@ -88,7 +88,8 @@ impl Log {
 
 impl Known {
     fn take_in(&mut self, Heard { after, feed, began, instant }: Heard<'_>) {
-        let restored = self.mark.epoch != feed.epoch || feed.revision < self.mark.revision;
+        // The gate reads from the beginning when it found that the store went back, however far that is by now.
+        let restored = self.mark.epoch != feed.epoch || feed.revision < self.mark.revision || after == 0;
         if restored {
             *self = Self { mark: Mark { epoch: feed.epoch, ..Mark::default() }, ..Self::default() };
         }
@@ -198,6 +199,9 @@ mod tests {
         hear(&log, 1, 1, 2, vec![standing("c", Status::Revoked, 2)]);
         assert_eq!(told(&log, 0), Some((2, vec![(1, Status::Revoked), (2, Status::Revoked)])));
         assert!(news.has_changed().unwrap());
+        // It went back again, and has as many changes as before.
+        hear(&log, 1, 0, 2, vec![standing("b", Status::Revoked, 1), standing("d", Status::Suspended, 2)]);
+        assert_eq!(told(&log, 1), Some((2, vec![(2, Status::Suspended)])));
         hear(&log, 2, 2, 0, vec![]);
         hear(&log, 2, 0, 0, vec![]);
         assert_eq!(told(&log, 0), Some((0, vec![])));

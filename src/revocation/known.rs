@@ -115,8 +115,19 @@ impl Known {
             return None;
         };
         self.epoch = Some(feed.epoch);
+        Some(self.restart(&what))
+    }
+
+    /// The same where a change got a revision that was seen before it was made, unless that was noticed
+    /// meanwhile.
+    pub(super) fn restart_from(&mut self, seen: u64, revision: u64) -> Option<String> {
+        let what = format!("the state went back from revision {seen}: a new change is its {revision}");
+        (self.position >= seen).then(|| self.restart(&what))
+    }
+
+    fn restart(&mut self, what: &str) -> String {
         self.position = 0;
-        Some(format!("{what}; it is read afresh, and the {} revocations known here stay", self.len()))
+        format!("{what}; it is read afresh, and the {} revocations known here stay", self.len())
     }
 
     /// Takes changes in. Says whether there are no more.

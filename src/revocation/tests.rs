@@ -1,5 +1,7 @@
 //! Tests of what is known, against a store that is told what to say.
 
+mod restored;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
