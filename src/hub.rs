@@ -65,7 +65,9 @@ impl Hub {
     /// # Errors
     /// When the store was not read yet, or has to be, and cannot be.
     pub async fn feed(&self, after: u64, limit: u32) -> Result<Feed, StoreError> {
-        if self.log.mark().revision < after {
+        // It asks again for the last change that it knows, so it knows one more than that; where there is one
+        // change alone, it may not, and the store is read without need.
+        if after > 0 && self.log.mark().revision <= after {
             self.read().await?;
         }
         let none = || StoreError::Unavailable("the hub has not read its own state yet".to_owned());

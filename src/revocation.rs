@@ -189,14 +189,15 @@ impl Revocations {
         let mut news = News::default();
         loop {
             let (began, instant) = (clock.now(), Instant::now());
-            let after = self.known().position();
-            let feed = self.0.store.feed(after, PAGE, began).await?;
-            if let Some(ear) = self.0.ear.get() {
-                ear(Heard { after, feed: &feed, began, instant });
-            }
+            let (after, position) = (self.known().after(), self.known().position());
+            let mut feed = self.0.store.feed(after, PAGE, began).await?;
             if let Some(alarm) = self.change(|known| known.restart_if_restored(&feed)) {
                 self.alarm().get_or_insert(alarm);
                 continue;
+            }
+            feed.standings.retain(|standing| standing.revision > position);
+            if let Some(ear) = self.0.ear.get() {
+                ear(Heard { after: position, feed: &feed, began, instant });
             }
             let complete = self.take_in(&feed, &mut news);
             if complete {

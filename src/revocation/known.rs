@@ -16,6 +16,8 @@ type ById = HashMap<String, Arc<Standing>>;
 pub(super) struct Known {
     epoch: Option<Uuid>,
     position: u64,
+    /// The change at `position`.
+    last: Option<Standing>,
     records: u64,
     issuers: HashMap<String, OfIssuer>,
 }
@@ -72,9 +74,29 @@ fn put(place: &mut Option<Arc<Standing>>, standing: &Arc<Standing>) {
     *place = (standing.status != Status::Valid).then(|| Arc::clone(standing));
 }
 
+/// Whether a store has this change, or a later one of the same target in its place.
+fn has(feed: &Feed, change: &Standing) -> bool {
+    let complete = feed.standings.last().is_some_and(|last| last.revision >= feed.revision);
+    match feed.standings.first() {
+        Some(first) if first.revision <= change.revision => first == change,
+        // It may be in a later page.
+        Some(_) if !complete => true,
+        _ => feed.standings.iter().any(|standing| standing.target == change.target),
+    }
+}
+
 impl Known {
     pub(super) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// After which revision to read. The last change comes again: a store that went back, and has others
+    /// since, is told by it. The very first does not: whoever knows nothing reads after 0 too.
+    pub(super) fn after(&self) -> u64 {
+        match self.position {
+            0 | 1 => self.position,
+            position => position - 1,
+        }
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -111,6 +133,8 @@ impl Known {
             format!("the state is another than before: epoch {} instead of {epoch}", feed.epoch)
         } else if feed.revision < self.position {
             format!("the state went back from revision {} to {}", self.position, feed.revision)
+        } else if self.position > 1 && self.last.as_ref().is_some_and(|last| !has(feed, last)) {
+            format!("the state went back, and has other changes since: revision {} is another", self.position)
         } else {
             return None;
         };
@@ -127,6 +151,7 @@ impl Known {
 
     fn restart(&mut self, what: &str) -> String {
         self.position = 0;
+        self.last = None;
         format!("{what}; it is read afresh, and the {} revocations known here stay", self.len())
     }
 
@@ -137,6 +162,7 @@ impl Known {
             issuer.put(&Arc::new(standing.clone()));
             self.position = self.position.max(standing.revision);
         }
+        self.last = feed.standings.last().cloned().or(self.last.take());
         let complete = feed.standings.last().is_none_or(|last| last.revision >= feed.revision);
         if complete {
             self.position = self.position.max(feed.revision);

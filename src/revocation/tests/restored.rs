@@ -89,6 +89,21 @@ async fn a_change_is_known_though_its_revision_was_seen_before() {
 }
 
 #[tokio::test]
+async fn changes_of_another_gate_are_known_though_their_revisions_were_seen_before() {
+    for others in [&["new"][..], &["new", "newer"], &["new", "newer", "newest"]] {
+        let (store, revocations) = restored().await;
+        for id in others {
+            store.now().change(&license(id)).await.unwrap();
+        }
+        revocations.read(&clock()).await.unwrap();
+        for id in others.iter().chain(&["old", "lost"]) {
+            assert!(is_known(&revocations, id), "{id}");
+        }
+        assert!(told(&revocations).await.is_some());
+    }
+}
+
+#[tokio::test]
 async fn an_alarm_outlives_a_read_that_fails() {
     let (store, revocations) = restored().await;
     // The store is read afresh when it is noticed; that read fails.
