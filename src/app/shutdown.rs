@@ -80,8 +80,10 @@ impl App {
                     drop(server.await);
                 }
             };
-            let (served, ()) = tokio::join!(&mut self.grpc_server, members);
-            served.unwrap_or(Ok(()))
+            // What administrators asked for is done and answered, and who watches is told.
+            let (served, administered, ()) =
+                tokio::join!(&mut self.grpc_server, &mut self.admin_server, members);
+            served.unwrap_or(Ok(())).and(administered.unwrap_or(Ok(())))
         };
         let served = tokio::time::timeout(self.shutdown.grace.get(), servers).await;
         if served.is_err() {

@@ -138,3 +138,20 @@ async fn a_watch_tells_what_is_not_valid_and_then_every_change() {
     assert_eq!((revoked.status(), revoked.reason.as_str()), (LicenseStatus::Revoked, "a test"));
     assert!(revoked.actor.starts_with("unix:") && revoked.revision == 5, "{revoked:?}");
 }
+
+#[tokio::test]
+async fn a_gate_that_stops_tells_those_who_watch() {
+    let gate = Gate::start(OVERRIDES);
+    let mut watches = Vec::new();
+    for _ in 0..40 {
+        let mut admin = Admin::of(&gate).await;
+        watches.push(admin.0.watch_licenses(WatchLicensesRequest::default()).await.unwrap().into_inner());
+    }
+    let stopping = tokio::spawn(gate.stop());
+    for watch in &mut watches {
+        let status = watch.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().contains("shutting down"), "{status:?}");
+    }
+    assert_eq!(stopping.await.unwrap().code, Some(0));
+}

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::{admin, clients, gates};
-use crate::gate::{Client, Site, ask, is_allowed};
+use crate::gate::{Client, PATIENCE, Site, ask, is_allowed};
 use crate::postgres::server;
 
 const GATES: usize = 5;
@@ -13,8 +15,9 @@ const REVOCATIONS: usize = 20;
 /// below the half second after which a gate reads its state unasked twice.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Asks until it is denied; when the last allow came, and when the last one that was allowed was sent.
-async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> {
+/// Asks until it is denied; when the last allow came, and when the last one that was allowed was sent. Tells
+/// `begun` of the first.
+async fn watch(mut client: Client, token: String, begun: mpsc::Sender<()>) -> Option<(Instant, Instant)> {
     let mut last = None;
     loop {
         let sent = Instant::now();
@@ -25,6 +28,9 @@ async fn watch(mut client: Client, token: String) -> Option<(Instant, Instant)> 
                 assert!(!is_allowed(&client.check(ask(&token)).await.unwrap().into_inner()));
             }
             return last;
+        }
+        if last.is_none() {
+            begun.send(()).await.unwrap();
         }
         last = Some((Instant::now(), sent));
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -39,9 +45,13 @@ pub(crate) async fn last_allow(
     revoke: impl Future<Output = ()>,
     bound: Duration,
 ) -> Duration {
-    let watching = clients.iter().map(|client| tokio::spawn(watch(client.clone(), token.to_owned())));
+    let (begun, mut began) = mpsc::channel(clients.len());
+    let watching =
+        clients.iter().map(|client| tokio::spawn(watch(client.clone(), token.to_owned(), begun.clone())));
     let watchers: Vec<_> = watching.collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    for _ in clients {
+        tokio::time::timeout(PATIENCE, began.recv()).await.expect("it is allowed before").unwrap();
+    }
     revoke.await;
     let acknowledged = Instant::now();
     let mut latest = Duration::ZERO;
