@@ -33,7 +33,7 @@ fn map() -> String {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.ends_with("tests.rs")
+    path.ends_with("tests.rs") || path.iter().any(|part| part == "tests")
 }
 
 fn import_order() -> String {
