@@ -39,11 +39,6 @@ fn overrides(server: &Server, database: &str, name: &str) -> Vec<(String, String
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-fn start(site: Site, overrides: &[(String, String)]) -> Gate {
-    let pairs: Vec<_> = overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    site.start(&pairs)
-}
-
 /// So many gates over one database.
 fn gates(server: &Server, database: &str, count: usize, more: &[(&str, &str)]) -> Vec<Gate> {
     let names = (0..count).map(|number| format!("gate-{number}"));
@@ -51,7 +46,7 @@ fn gates(server: &Server, database: &str, count: usize, more: &[(&str, &str)]) -
         .map(|name| {
             let mut overrides = overrides(server, database, &name);
             overrides.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-            start(Site::new(), &overrides)
+            Site::new().start_with(&overrides)
         })
         .collect()
 }

@@ -145,6 +145,12 @@ impl Site {
         Gate::run(self, command)
     }
 
+    /// The same with overrides that are owned.
+    pub(crate) fn start_with(self, overrides: &[(String, String)]) -> Gate {
+        let pairs: Vec<_> = overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        self.start(&pairs)
+    }
+
     /// The records of the decision log, whole lines only.
     pub(crate) fn records(&self) -> Vec<Value> {
         records(&self.path("decisions.jsonl"))

@@ -29,12 +29,6 @@ fn overrides(pairs: &[(&str, &str)]) -> Overrides {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn start(site: Site, overrides: &Overrides) -> Gate {
-    let pairs: Vec<(&str, &str)> =
-        overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    site.start(&pairs)
-}
-
 /// Hubs and sidecars that trust one authority.
 struct Fleet {
     authority: Authority,
@@ -73,7 +67,7 @@ impl Fleet {
     fn hub(&self, number: usize, more: &[(&str, &str)]) -> Gate {
         let site = Site::new();
         self.install(&site, &self.authority, "localhost");
-        start(site, &self.of_hub(number, more))
+        site.start_with(&self.of_hub(number, more))
     }
 
     /// What a sidecar is started with.
@@ -91,7 +85,7 @@ impl Fleet {
     fn sidecar_named(&self, authority: &Authority, name: &str, more: &[(&str, &str)]) -> Gate {
         let site = Site::new();
         self.install(&site, authority, name);
-        start(site, &self.of_sidecar(more))
+        site.start_with(&self.of_sidecar(more))
     }
 
     fn sidecar(&self, more: &[(&str, &str)]) -> Gate {

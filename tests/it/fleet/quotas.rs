@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tollgate::domain::Amount;
 use tollgate::proto::v1::{CheckRequest, CheckResponse, GetUsageRequest, Subject};
 
-use super::{clients, gates, metered, overrides, random, rounds, start, stop_all};
+use super::{clients, gates, metered, overrides, random, rounds, stop_all};
 use crate::gate::{Client, Gate, ask, codes, eventually, is_allowed};
 use crate::postgres::{Server, server};
 
@@ -151,7 +151,7 @@ async fn never_over() {
             let gate = running[victim].take().unwrap();
             gate.signal("KILL");
             let site = gate.ended().await.site;
-            let gate = start(site, &overrides(&server, &database, &name));
+            let gate = site.start_with(&overrides(&server, &database, &name));
             clients.write().unwrap()[victim] = gate.client().await;
             running[victim] = Some(gate);
         }

@@ -9,7 +9,7 @@ use tollgate::domain::Clock;
 use tollgate::revocation::Revocations;
 use tollgate::store::hub::HubStore;
 
-use super::{Fleet, metered, ready, start};
+use super::{Fleet, metered, ready};
 use crate::gate::{Gate, ask, codes, eventually, is_allowed, within};
 use crate::operators::Admin;
 use crate::postgres::{Server, server};
@@ -139,7 +139,7 @@ async fn a_hub_that_comes_back_with_older_state_is_noticed() {
     Admin::of(&hub).await.revoke("before").await;
     let site = hub.stop().await.site;
     std::fs::copy(site.path("state.redb"), site.path("backup.redb")).unwrap();
-    let hub = start(site, &fleet.of_hub(0, &[]));
+    let hub = site.start_with(&fleet.of_hub(0, &[]));
     Admin::of(&hub).await.revoke("after").await;
     let question = ask(&issuer.license("after"));
     let revoked = async || codes(&sidecar.check(question.clone()).await) == ["REVOKED"];
@@ -149,7 +149,7 @@ async fn a_hub_that_comes_back_with_older_state_is_noticed() {
     // Back to the backup.
     let site = hub.stop().await.site;
     std::fs::rename(site.path("backup.redb"), site.path("state.redb")).unwrap();
-    let hub = start(site, &fleet.of_hub(0, &[]));
+    let hub = site.start_with(&fleet.of_hub(0, &[]));
     let restores = async || sidecar.metric("tollgate_state_restores_total", &[]);
     eventually("the alarm", async || restores().await == 1.0).await;
     assert!(sidecar.stderr.find("the state went back from revision 2 to 1").is_some());
@@ -160,7 +160,7 @@ async fn a_hub_that_comes_back_with_older_state_is_noticed() {
     // And to a state that was made anew.
     let site = hub.stop().await.site;
     std::fs::remove_file(site.path("state.redb")).unwrap();
-    let _hub = start(site, &fleet.of_hub(0, &[]));
+    let _hub = site.start_with(&fleet.of_hub(0, &[]));
     eventually("the alarm", async || restores().await == 2.0).await;
     assert!(sidecar.stderr.find("the state is another than before").is_some());
     ready(&sidecar).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tollgate::proto::v1::GetUsageRequest;
 
-use super::{Fleet, metered, ready, start};
+use super::{Fleet, metered, ready};
 use crate::gate::{Gate, Site, TOLLGATE, ask, eventually, ids, is_allowed};
 use crate::operators::Admin;
 
@@ -46,7 +46,7 @@ async fn what_a_sidecar_acknowledged_is_at_the_hub_although_it_was_killed_meanwh
     hub.signal("KILL");
     let site = hub.ended().await.site;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let hub = start(site, &fleet.of_hub(0, &durable));
+    let hub = site.start_with(&fleet.of_hub(0, &durable));
     let (allowed, denied) = asking.await.unwrap();
     assert!(allowed.len() > 50, "{} allowed, {denied} denied", allowed.len());
     let missing = async || {
