@@ -192,7 +192,7 @@ impl Revocations {
             let (after, position) = (self.known().after(), self.known().position());
             let mut feed = self.0.store.feed(after, PAGE, began).await?;
             if let Some(alarm) = self.change(|known| known.restart_if_restored(&feed)) {
-                self.alarm().get_or_insert(alarm);
+                self.raise(alarm);
                 continue;
             }
             feed.standings.retain(|standing| standing.revision > position);
@@ -212,7 +212,7 @@ impl Revocations {
     fn take_in(&self, feed: &Feed, news: &mut News) -> bool {
         let complete = self.change(|known| known.take_in(feed));
         news.changes += feed.standings.len();
-        let mut watchers = self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = self.watchers();
         for standing in &feed.standings {
             watchers.wake(&standing.target);
         }
@@ -239,7 +239,7 @@ impl Revocations {
         if revision <= before
             && let Some(alarm) = self.change(|known| known.restart_from(before, revision))
         {
-            self.alarm().get_or_insert(alarm);
+            self.raise(alarm);
         }
         let is_known = || self.known().position() >= revision;
         for _ in 0..CATCHING_UP {
@@ -299,6 +299,21 @@ impl Revocations {
     /// Is woken at every change.
     pub fn watch_all(&self) -> Watcher {
         Watcher::register_for_all(self.clone())
+    }
+
+    /// How often the store was found to have gone back, or to be another. Those who watch everything are
+    /// woken when it was.
+    pub fn restarts(&self) -> u64 {
+        self.known().restarts()
+    }
+
+    fn raise(&self, alarm: String) {
+        self.alarm().get_or_insert(alarm);
+        self.watchers().wake_all();
+    }
+
+    fn watchers(&self) -> MutexGuard<'_, Watchers> {
+        self.0.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alarm(&self) -> MutexGuard<'_, Option<String>> {

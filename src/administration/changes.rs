@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{AdminError, Administration, Operator};
 use crate::domain::Clock;
 use crate::domain::standing::{Standing, Status};
-use crate::revocation::Watcher;
+use crate::revocation::{Revocations, Watcher};
 use crate::store::StateStore;
 
 /// How many changes are read at once.
@@ -14,10 +14,13 @@ const PAGE: u32 = 1_000;
 /// Follows the changes.
 pub struct Changes {
     store: Arc<dyn StateStore>,
+    revocations: Revocations,
     clock: Clock,
     issuer: Option<String>,
     watcher: Watcher,
     position: u64,
+    /// As often the store was found to have gone back when it was read last.
+    restarts: u64,
     caught_up: bool,
 }
 
@@ -30,11 +33,13 @@ impl Administration {
         self.judge_all(by, "WatchLicenses", issuer)?;
         Ok(Changes {
             store: Arc::clone(&self.store),
+            revocations: self.state.revocations.clone(),
             clock: self.clock.clone(),
             issuer: issuer.map(str::to_owned),
             // Before the first read, so that no change in between is missed.
             watcher: self.state.revocations.watch_all(),
             position: 0,
+            restarts: self.state.revocations.restarts(),
             caught_up: false,
         })
     }
@@ -47,12 +52,12 @@ impl Changes {
     /// When the store cannot be read.
     pub async fn next(&mut self) -> Result<Vec<Standing>, AdminError> {
         loop {
-            let feed = self.store.feed(self.position, PAGE, self.clock.now()).await?;
-            if feed.revision < self.position {
+            let restarts = self.revocations.restarts();
+            if restarts != self.restarts {
                 // The store was restored: everything is told again.
-                self.position = 0;
-                continue;
+                (self.restarts, self.position) = (restarts, 0);
             }
+            let feed = self.store.feed(self.position, PAGE, self.clock.now()).await?;
             let last = feed.standings.last().map_or(feed.revision, |last| last.revision);
             let known = self.caught_up;
             self.caught_up |= last >= feed.revision;

@@ -19,6 +19,8 @@ pub(super) struct Known {
     /// The change at `position`.
     last: Option<Standing>,
     records: u64,
+    /// How often the store was found to have gone back, or to be another.
+    restarts: u64,
     issuers: HashMap<String, OfIssuer>,
 }
 
@@ -103,6 +105,10 @@ impl Known {
         self.records
     }
 
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
     pub(super) fn len(&self) -> usize {
         self.issuers.values().map(OfIssuer::len).sum()
     }
@@ -152,6 +158,7 @@ impl Known {
     fn restart(&mut self, what: &str) -> String {
         self.position = 0;
         self.last = None;
+        self.restarts += 1;
         format!("{what}; it is read afresh, and the {} revocations known here stay", self.len())
     }
 

@@ -1,7 +1,7 @@
 //! Who is to be woken by a change: those whom it concerns, and nobody else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
@@ -49,12 +49,21 @@ impl Watchers {
         self.by_concern.is_empty()
     }
 
-    pub(super) fn wake(&mut self, target: &Target) {
-        for concern in [Concern::Everything, Concern::Target(target.clone())] {
-            for notify in self.by_concern.get(&concern).into_iter().flat_map(HashMap::values) {
-                // Remembered where nobody waits at this moment.
-                notify.notify_one();
-            }
+    /// Wakes those whom a change of this target concerns.
+    pub(super) fn wake(&self, target: &Target) {
+        self.wake_those(&Concern::Target(target.clone()));
+        self.wake_all();
+    }
+
+    /// Wakes those whom everything concerns.
+    pub(super) fn wake_all(&self) {
+        self.wake_those(&Concern::Everything);
+    }
+
+    fn wake_those(&self, concern: &Concern) {
+        for notify in self.by_concern.get(concern).into_iter().flat_map(HashMap::values) {
+            // Remembered where nobody waits at this moment.
+            notify.notify_one();
         }
     }
 }
@@ -85,7 +94,7 @@ impl Watcher {
 
     fn of(of: Revocations, concerns: Vec<Concern>) -> Self {
         let notify = Arc::new(Notify::new());
-        let id = of.0.watchers.lock().unwrap_or_else(PoisonError::into_inner).add(&concerns, &notify);
+        let id = of.watchers().add(&concerns, &notify);
         Self { of, id, concerns, notify }
     }
 
@@ -97,8 +106,7 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let mut watchers = self.of.0.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        watchers.remove(&self.concerns, self.id);
+        self.of.watchers().remove(&self.concerns, self.id);
     }
 }
 

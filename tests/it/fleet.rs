@@ -2,6 +2,7 @@
 //! was acknowledged is lost.
 
 mod cut_off;
+mod failover;
 mod killed;
 pub(crate) mod latency;
 mod quotas;

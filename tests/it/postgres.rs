@@ -81,6 +81,26 @@ fn output(command: &mut Command) -> String {
 impl Server {
     /// Starts a server of its own; `prepare` may change what is in its folder before.
     pub(crate) fn start(prepare: impl FnOnce(&Self)) -> Option<Self> {
+        Self::launch(|server| {
+            server.init();
+            prepare(server);
+        })
+    }
+
+    /// Starts a standby of this server, which from then on acknowledges nothing that the standby does not have.
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self::launch(|standby| {
+            let mut copy = standby.command("pg_basebackup");
+            copy.args(["--checkpoint=fast", "--write-recovery-conf", "--no-sync", "-d"]);
+            copy.arg(format!("host=127.0.0.1 port={} user=postgres", self.port));
+            output(copy.arg("-D").arg(standby.folder.join("data")));
+        });
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        standby.unwrap()
+    }
+
+    fn launch(prepare: impl FnOnce(&Self)) -> Option<Self> {
         let Some(programs) = programs() else {
             let words = "PostgreSQL is not installed (apt-get install postgresql)";
             assert!(std::env::var_os("TOLLGATE_REQUIRE_POSTGRES").is_none(), "{words}");
@@ -106,7 +126,6 @@ impl Server {
         // Stands in until the server is there.
         let process = Mutex::new(Command::new("true").spawn().unwrap());
         let server = Self { programs, folder, port, user, process, keeper };
-        server.init();
         prepare(&server);
         server.restart();
         Some(server)
@@ -128,7 +147,8 @@ impl Server {
             output(&mut init(&["--locale=C"]));
         }
         // The role `locked` needs its password.
-        let access = "local all all trust\nhost all locked 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n";
+        let access = "local all all trust\nhost all locked 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n\
+                      host replication all 127.0.0.1/32 trust\n";
         fs::write(data.join("pg_hba.conf"), access).unwrap();
     }
 

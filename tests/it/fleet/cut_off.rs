@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tollgate::proto::v1::WatchLicensesRequest;
+
 use super::{admin, gates, is_denied_with};
 use crate::gate::{Site, ask, eventually, is_allowed, within};
 use crate::postgres::Server;
@@ -72,4 +74,26 @@ async fn a_database_that_was_restored_takes_no_revocation_back() {
     }
     assert!(is_allowed(&gate.check(ask(&issuer.license("another"))).await));
     assert!(gate.stderr.find("the state went back from revision 2 to 1").is_some(), "{}", gate.stderr.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_hears_of_changes_whose_revisions_it_knew_for_others() {
+    let Some(server) = Server::start(|_| {}) else { return };
+    let database = server.database();
+    let gates = gates(&server, &database, 1, &[]);
+    let mut admin = admin(&gates[0]).await;
+    let mut watch = admin.0.watch_licenses(WatchLicensesRequest::default()).await.unwrap().into_inner();
+    let mut heard = async || {
+        let standing = watch.message().await.unwrap().unwrap().standing.unwrap();
+        (standing.reason, standing.revision)
+    };
+    for (id, revision) in [("before", 1), ("after", 2)] {
+        admin.revoke(id).await;
+        assert_eq!(heard().await, ("a test".to_owned(), revision));
+    }
+    // As if it was put back to a backup, and another gate had revoked something since.
+    let swap = "UPDATE tollgate_standing SET id = 'another', reason = 'other' WHERE id = 'after'";
+    server.sql(&database, swap);
+    let again = tokio::time::timeout(Duration::from_secs(10), async { [heard().await, heard().await] });
+    assert_eq!(again.await.expect("it is told"), [("a test".to_owned(), 1), ("other".to_owned(), 2)]);
 }
