@@ -120,7 +120,7 @@ impl Pdp {
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
-        self.conclude(request, license.as_deref(), held, &mut decision, now).await;
+        self.conclude(request, license.as_deref(), held, &mut decision, now);
         let codes = decision.reasons.iter().map(|reason| reason.code);
         self.instruments.record_check(decision.effect, codes, started.elapsed());
         Ok((decision, license))

@@ -296,9 +296,6 @@ pub trait StateStore: Send + Sync + 'static {
     /// Claims a request, unless it is claimed.
     async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError>;
 
-    /// Forgets a claim.
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError>;
-
     /// Adds usage, once for each batch.
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 

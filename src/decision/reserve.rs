@@ -69,8 +69,9 @@ impl Pdp {
         held
     }
 
-    /// Counts what was taken for an allow that is recorded; gives it back for any other.
-    pub(super) async fn conclude(
+    /// Counts what was taken for an allow that is recorded; for any other it goes back, unless a repeat may
+    /// have been allowed on it.
+    pub(super) fn conclude(
         &self,
         request: &CheckRequest,
         license: Option<&Known>,
@@ -78,12 +79,8 @@ impl Pdp {
         decision: &mut Decision,
         now: Timestamp,
     ) {
-        match (held, license) {
-            (Some(held), Some(license)) if decision.effect == Effect::Allow => {
-                decision.reservation = held.commit(&of(license, request, &request.usage), now);
-            }
-            (Some(held), _) => held.release().await,
-            (None, _) => {}
+        if let (Some(held), Some(license), Effect::Allow) = (held, license, decision.effect) {
+            decision.reservation = held.commit(&of(license, request, &request.usage), now);
         }
     }
 }

@@ -265,16 +265,6 @@ impl HubService for Hubs {
         Ok(Response::new(wire::ClaimResponse { before }))
     }
 
-    async fn unclaim(
-        &self,
-        request: Request<wire::UnclaimRequest>,
-    ) -> Result<Response<wire::UnclaimResponse>, Status> {
-        let request = allowed(request, MemberScope::Gate)?.request;
-        let request = messages::text("request", request).map_err(malformed)?;
-        self.hub.store().unclaim(&request).await.map_err(status::of_store)?;
-        Ok(Response::new(wire::UnclaimResponse {}))
-    }
-
     async fn add_usage(
         &self,
         request: Request<wire::AddUsageRequest>,

@@ -41,8 +41,8 @@ pub struct Held {
     states: Vec<QuotaState>,
     /// How much is used, by metric.
     usage: Vec<(String, Amount)>,
-    /// The claim under which it counts, from the moment that it may have been made.
-    claim: Option<String>,
+    /// Whether it may be claimed: then a repeat takes nothing, so this one stays paid whatever becomes of it.
+    claimed: bool,
     repeat: bool,
 }
 
@@ -57,7 +57,7 @@ impl Held {
             charges: Vec::new(),
             states: Vec::new(),
             usage: named.chain(request).collect(),
-            claim: None,
+            claimed: false,
             repeat: false,
         }
     }
@@ -78,12 +78,12 @@ impl Held {
     pub(super) async fn claim(mut self, claim: &Claim, once: &Once<'_>) -> Result<Self, Reason> {
         // From here on it may be claimed: dropping it in the middle must not give anything back, or the
         // repeat would use what nobody paid for.
-        self.claim = Some(claim.request.clone());
+        self.claimed = true;
         let claimed = self.quotas.0.store.claim(claim).await.map_err(|error| unreachable(&error))?;
         match claimed {
             Claimed::First => return Ok(self),
             Claimed::Before(question) => {
-                self.claim = None;
+                self.claimed = false;
                 self.put_back();
                 if question != once.question {
                     return Err(conflict(once));
@@ -129,19 +129,6 @@ impl Held {
         Some(id)
     }
 
-    /// The use does not take place after all.
-    pub async fn release(mut self) {
-        if let Some(request) = &self.claim {
-            if let Err(error) = self.quotas.0.store.unclaim(request).await {
-                // It stays claimed, so it stays consumed.
-                tracing::warn!(%error, "a denied request stays counted");
-                return;
-            }
-            self.claim = None;
-        }
-        self.put_back();
-    }
-
     fn put_back(&mut self) {
         for charge in self.charges.drain(..) {
             charge.bucket.put_back(charge.amount);
@@ -151,7 +138,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.claim.is_none() {
+        if !self.claimed {
             self.put_back();
         }
     }

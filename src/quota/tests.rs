@@ -144,18 +144,23 @@ async fn a_repeat_takes_nothing_at_any_gate_and_another_question_is_refused() {
 }
 
 #[tokio::test]
-async fn a_denied_request_may_come_again_under_its_id() {
+async fn a_claimed_request_stays_paid_whatever_becomes_of_it() {
     let store = store();
     let quotas = gate(&store, "g");
     let (list, nothing) = (vec![quota("q", REQUESTS, 1.0, QuotaScope::License)], usage(&[]));
     let of = of(&list, &nothing);
     let once = Once { request_id: "r", question: [1; 32] };
-    quotas.reserve(&of, Some(&once), NOW).await.unwrap().release().await;
-    let held = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
-    assert!(held.commit(&of, NOW).is_some(), "it was not counted before");
-    // One that was dropped in the middle may have been claimed, and stays paid.
+    let denied = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+    // While the first is not answered yet, its twin is allowed, and takes nothing.
+    let twin = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+    drop(denied);
+    assert!(twin.commit(&of, NOW).is_none());
     let other = Once { request_id: "s", question: [1; 32] };
-    assert!(quotas.reserve(&of, Some(&other), NOW).await.is_err());
+    assert!(quotas.reserve(&of, Some(&other), NOW).await.is_err(), "one was used, and one is all there is");
+    // Without an id nobody can come for it again.
+    let quotas = gate(&self::store(), "g");
+    drop(quotas.reserve(&of, None, NOW).await.unwrap());
+    assert!(quotas.reserve(&of, None, NOW).await.is_ok());
 }
 
 #[tokio::test]

@@ -270,11 +270,6 @@ impl StateStore for HubStore {
         })
     }
 
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
-        let message = wire::UnclaimRequest { request: request.to_owned() };
-        self.ask(message, call!(unclaim)).await.map(drop)
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.ask(messages::add_usage(batch), call!(add_usage)).await.map(drop)
     }

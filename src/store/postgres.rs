@@ -150,10 +150,6 @@ impl StateStore for PostgresStore {
         self.ask(claim).await
     }
 
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
-        self.ask(&leases::Unclaim(request)).await
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.ask(batch).await
     }

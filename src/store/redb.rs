@@ -192,11 +192,6 @@ impl StateStore for RedbStore {
         self.write(move |tables| quotas::claim(tables, &claim)).await
     }
 
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
-        let request = request.to_owned();
-        self.write(move |tables| quotas::unclaim(tables, &request)).await
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let batch = batch.clone();
         self.write(move |tables| usage::add(tables, &batch)).await

@@ -108,10 +108,6 @@ impl StateStore for Flaky {
         self.through(self.inner.claim(claim)).await
     }
 
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
-        self.through(self.inner.unclaim(request)).await
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.through(self.inner.add_usage(batch)).await
     }

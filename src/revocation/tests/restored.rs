@@ -194,10 +194,6 @@ impl StateStore for Restorable {
         self.now().claim(claim).await
     }
 
-    async fn unclaim(&self, request: &str) -> Result<(), StoreError> {
-        self.now().unclaim(request).await
-    }
-
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.now().add_usage(batch).await
     }

@@ -57,8 +57,6 @@ const CLAIM: &str = "
 
 const CLAIMED: &str = "SELECT question FROM tollgate_claim WHERE request = $1";
 
-const UNCLAIM: &str = "DELETE FROM tollgate_claim WHERE request = $1";
-
 impl Question for Take {
     type Answer = Taken;
     // The lease tells that it is the same take.
@@ -142,19 +140,5 @@ impl Question for ClaimOf<'_> {
         let statement = session.prepare_cached(CLAIMED).await?;
         let row = session.query_opt(&statement, &[&stored(self.0)]).await?;
         row.as_ref().map(|row| hash(row, "question")).transpose()
-    }
-}
-
-/// A claim to be forgotten.
-pub(super) struct Unclaim<'a>(pub(super) &'a str);
-
-impl Question for Unclaim<'_> {
-    type Answer = ();
-    const REPEATABLE: bool = true;
-
-    async fn ask(&self, session: &mut Session) -> Result<(), Fault> {
-        let statement = session.prepare_cached(UNCLAIM).await?;
-        session.execute(&statement, &[&stored(self.0)]).await?;
-        Ok(())
     }
 }

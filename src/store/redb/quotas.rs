@@ -89,14 +89,6 @@ pub(super) fn claim(tables: &mut Tables<'_>, claim: &Claim) -> Result<Claimed, F
     Ok(Claimed::First)
 }
 
-pub(super) fn unclaim(tables: &mut Tables<'_>, request: &str) -> Result<(), Fault> {
-    let expires = tables.claims.remove(request)?.map(|row| row.value().1);
-    if let Some(expires) = expires {
-        tables.claim_ends.remove((expires, request))?;
-    }
-    Ok(())
-}
-
 /// Forgets what ended at `now` or before, [`SWEPT`] of each kind at most.
 pub(super) fn sweep(tables: &mut Tables<'_>, now: Timestamp) -> Result<(), Fault> {
     // The least key of what ends after `now`.

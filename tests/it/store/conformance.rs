@@ -2,7 +2,8 @@
 //!
 //! A store is put to the test with a function that opens a fresh one, and one line:
 //! `conformance!(fresh);` where `async fn fresh() -> Fresh`; a function that gives `Option<Fresh>` may
-//! pass, where the store cannot be had; `conformance!(fresh; but sweeping);` where another sweeps. Cases refuse to know which store they run on.
+//! pass, where the store cannot be had. Where another sweeps than who is asked, two functions are named. Cases
+//! refuse to know which store they run on.
 
 pub(crate) mod licenses;
 pub(crate) mod quotas;
@@ -22,7 +23,16 @@ use uuid::Uuid;
 /// A store that knows nothing yet, and what must live as long as it.
 pub(crate) struct Fresh {
     pub(crate) store: Arc<dyn StateStore>,
+    /// What sweeps it: itself, but for a hub, which sweeps a store of its own.
+    pub(crate) keeper: Arc<dyn StateStore>,
     pub(crate) beside: Box<dyn Any + Send>,
+}
+
+impl Fresh {
+    /// A store that sweeps itself.
+    pub(crate) fn new(store: Arc<dyn StateStore>, beside: impl Any + Send) -> Self {
+        Self { keeper: Arc::clone(&store), store, beside: Box::new(beside) }
+    }
 }
 
 /// Runs a case on a fresh store, if there is one, and closes it.
@@ -30,8 +40,16 @@ pub(crate) async fn run<F: Future<Output = ()>>(
     fresh: impl Into<Option<Fresh>>,
     case: impl FnOnce(Arc<dyn StateStore>) -> F,
 ) {
-    let Some(Fresh { store, beside }) = fresh.into() else { return };
-    case(Arc::clone(&store)).await;
+    run_swept(fresh, |store, _| case(store)).await;
+}
+
+/// The same, for a case that sweeps.
+pub(crate) async fn run_swept<F: Future<Output = ()>>(
+    fresh: impl Into<Option<Fresh>>,
+    case: impl FnOnce(Arc<dyn StateStore>, Arc<dyn StateStore>) -> F,
+) {
+    let Some(Fresh { store, keeper, beside }) = fresh.into() else { return };
+    case(Arc::clone(&store), keeper).await;
     store.close().await;
     drop(beside);
 }
@@ -39,15 +57,14 @@ pub(crate) async fn run<F: Future<Output = ()>>(
 /// Makes one test of each case, on the stores that this function opens.
 macro_rules! conformance {
     ($fresh:path) => {
-        conformance!($fresh; but sweeping);
-        conformance!($fresh; quotas:
-            a_claim_can_be_forgotten,
+        conformance!($fresh, $fresh);
+    };
+    ($fresh:path, $swept:path) => {
+        conformance!($swept; run_swept quotas:
             a_sweep_forgets_only_what_ended,
             a_lease_of_a_window_that_ended_is_nothing,
         );
-    };
-    ($fresh:path; but sweeping) => {
-        conformance!($fresh; licenses:
+        conformance!($fresh; run licenses:
             a_license_is_registered_once,
             of_many_who_register_one_is_first,
             licenses_are_listed_by_id,
@@ -56,7 +73,7 @@ macro_rules! conformance {
             records_are_counted,
             a_closed_store_says_so,
         );
-        conformance!($fresh; standings:
+        conformance!($fresh; run standings:
             a_change_is_made_from_where_it_may,
             an_unknown_target_is_valid,
             targets_are_told_apart,
@@ -69,7 +86,7 @@ macro_rules! conformance {
             time_never_goes_back,
             news_comes_with_a_change,
         );
-        conformance!($fresh; quotas:
+        conformance!($fresh; run quotas:
             what_is_left_is_granted,
             a_look_takes_nothing,
             a_lease_is_taken_once,
@@ -81,7 +98,7 @@ macro_rules! conformance {
             a_request_is_claimed_once,
             of_many_who_claim_one_is_first,
         );
-        conformance!($fresh; usage:
+        conformance!($fresh; run usage:
             a_batch_counts_once,
             of_many_who_send_a_batch_one_is_counted,
             an_earlier_batch_is_passed_over,
@@ -93,12 +110,12 @@ macro_rules! conformance {
             usage_comes_in_pages,
         );
     };
-    ($fresh:path; $module:ident: $($case:ident,)*) => {
+    ($fresh:path; $run:ident $module:ident: $($case:ident,)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let fresh = $fresh().await;
-                $crate::store::conformance::run(fresh, $crate::store::conformance::$module::$case).await;
+                $crate::store::conformance::$run(fresh, $crate::store::conformance::$module::$case).await;
             }
         )*
     };

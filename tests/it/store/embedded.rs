@@ -26,7 +26,7 @@ mod in_memory {
     use super::Fresh;
 
     async fn fresh() -> Fresh {
-        Fresh { store: Arc::new(RedbStore::in_memory().unwrap()), beside: Box::new(()) }
+        Fresh::new(Arc::new(RedbStore::in_memory().unwrap()), ())
     }
 
     conformance!(fresh);
@@ -44,7 +44,7 @@ mod in_a_file {
     async fn fresh() -> Fresh {
         let folder = tempfile::tempdir().unwrap();
         let store = RedbStore::open(&folder.path().join("state.redb")).unwrap();
-        Fresh { store: Arc::new(store), beside: Box::new(folder) }
+        Fresh::new(Arc::new(store), folder)
     }
 
     conformance!(fresh);

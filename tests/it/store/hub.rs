@@ -1,5 +1,5 @@
 //! The laws of the state, in a hub: a gate of its own process over an embedded store, asked over gRPC.
-//! What a hub sweeps, it sweeps by itself.
+//! What is swept is swept by the hub; those laws are tried on one over PostgreSQL, where the test can do it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,9 @@ use tollgate::store::hub::HubStore;
 use tollgate::store::{LicenseFilter, StateStore, StoreError};
 
 use super::conformance::{Fresh, at, change, license, take, target};
+use super::postgres;
 use crate::gate::{Gate, Site, eventually};
+use crate::postgres::server;
 
 /// A hub that serves everybody.
 const OPEN: [(&str, &str); 2] = [("listeners.hub.tcp", "127.0.0.1:0"), ("listeners.hub.insecure", "true")];
@@ -23,10 +25,20 @@ fn hubs(addresses: Vec<String>) -> Hubs {
 async fn fresh() -> Fresh {
     let hub = Gate::start(&OPEN);
     let store = HubStore::open(&hubs(vec![format!("http://{}", hub.hub)])).unwrap();
-    Fresh { store: Arc::new(store), beside: Box::new(hub) }
+    Fresh::new(Arc::new(store), hub)
 }
 
-conformance!(fresh; but sweeping);
+async fn over_postgres() -> Option<Fresh> {
+    let server = server()?;
+    let database = server.database();
+    let keeper = postgres::open(server, &database).await;
+    let url = server.config(&database).url;
+    let hub = Gate::start(&[OPEN[0], OPEN[1], ("state.store", "postgres"), ("state.postgres.url", &url)]);
+    let store = HubStore::open(&hubs(vec![format!("http://{}", hub.hub)])).unwrap();
+    Some(Fresh { store: Arc::new(store), keeper, beside: Box::new(hub) })
+}
+
+conformance!(fresh, over_postgres);
 
 #[tokio::test]
 async fn a_hub_that_is_not_there_is_said_to_be_so_at_once() {

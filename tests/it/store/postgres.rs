@@ -24,10 +24,10 @@ use crate::postgres::{Server, server};
 async fn fresh() -> Option<Fresh> {
     let server = server()?;
     let store = open(server, &server.database()).await;
-    Some(Fresh { store, beside: Box::new(()) })
+    Some(Fresh::new(store, ()))
 }
 
-async fn open(server: &Server, database: &str) -> Arc<dyn StateStore> {
+pub(super) async fn open(server: &Server, database: &str) -> Arc<dyn StateStore> {
     Arc::new(PostgresStore::open(&server.config(database)).await.unwrap())
 }
 

@@ -127,7 +127,6 @@ pub(crate) async fn a_closed_store_says_so(store: Arc<dyn StateStore>) {
     assert_eq!(store.give_back(uuid::Uuid::nil(), whole(1)).await, Err(StoreError::Closed));
     assert_eq!(store.claimed("r").await, Err(StoreError::Closed));
     assert_eq!(store.claim(&claim).await, Err(StoreError::Closed));
-    assert_eq!(store.unclaim("r").await, Err(StoreError::Closed));
     assert_eq!(store.add_usage(&batch(1, vec![used(key("u", 1), 1)])).await, Err(StoreError::Closed));
     assert_eq!(store.usage(&UsageFilter::default(), None, 9).await, Err(StoreError::Closed));
     assert_eq!(store.sweep(at(0)).await, Err(StoreError::Closed));
