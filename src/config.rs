@@ -3,6 +3,7 @@
 //! Refuses unknown keys, and to open or read anything that it names.
 
 pub mod duration;
+pub mod envoy;
 pub mod listeners;
 pub mod reference;
 pub mod rules;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use duration::HumanDuration;
+pub use envoy::Envoy;
 pub use listeners::{
     Administration, CertificateOperator, HubListener, Limits, Listener, Listeners, Member, MemberScope,
     Scope, Tls,
@@ -36,6 +38,8 @@ pub struct Config {
     pub licenses: Licenses,
     /// What it decides by.
     pub policies: Policies,
+    /// How it answers Envoy.
+    pub envoy: Envoy,
     /// What it must not forget.
     pub state: State,
     /// Where its decisions are recorded.

@@ -357,6 +357,7 @@ impl<'a> Wanted<'a> {
             metric: self.quota.metric.clone(),
             limit: self.limit,
             remaining: remaining.max(Amount::ZERO),
+            began_at: self.window.start,
             resets_at: self.window.end,
         }
     }

@@ -100,8 +100,10 @@ impl Table<'_> {
         if is_section {
             self.add_members(key, value);
         }
-        if let Some(items) = value.get("items") {
-            self.add_members(&format!("{key}[]"), self.schema.resolve(items));
+        // What has a name of its own is explained once, elsewhere.
+        let items = value.get("items").map(|items| self.schema.resolve(items));
+        if let Some(items) = items.filter(|items| items.get("title").is_none()) {
+            self.add_members(&format!("{key}[]"), items);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Refuses to touch the file system or the network: a rule sees only what is written.
 
+mod envoy;
 mod hub;
 
 use http::Uri;
@@ -31,6 +32,7 @@ pub fn check(config: &Config) -> Vec<Objection> {
     hub::listener(config, &mut objections);
     hub::client(config, &mut objections);
     audit(config, &mut objections);
+    envoy::rules(&config.envoy, &mut objections);
     telemetry(config, &mut objections);
     objections
 }

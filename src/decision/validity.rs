@@ -68,10 +68,10 @@ const MAX_REQUEST_ID: usize = 128;
 /// The longest name that is counted by, in bytes: stores keep them in their keys.
 const MAX_NAME: usize = 256;
 
-/// What can be wrong with a request whatever the license says: amounts of use are numbers that can
-/// be added up, and the idempotency key is short enough to keep.
+/// What can be wrong with a request whatever the license says: all of it could be read, amounts of use are
+/// numbers that can be added up, and the idempotency key is short enough to keep.
 pub(super) fn check_request(request: &CheckRequest) -> Vec<Reason> {
-    let mut reasons = Vec::new();
+    let mut reasons = request.problems.clone();
     if request.request_id.len() > MAX_REQUEST_ID {
         let admin = format!("request_id: it has {} bytes", request.request_id.len());
         let remedy = format!("`request_id` has at most {MAX_REQUEST_ID} bytes");

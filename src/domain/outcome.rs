@@ -45,6 +45,8 @@ pub struct QuotaState {
     pub limit: Amount,
     /// What is left, as far as the gate knows.
     pub remaining: Amount,
+    /// When the window began.
+    pub began_at: Timestamp,
     /// When the window ends; `None` where it ends with the license.
     pub resets_at: Option<Timestamp>,
 }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reason::Reason;
+
 /// May this subject do this with this resource, under this license, now?
 ///
 /// People write it too, in cases and on the command line; there the license stands apart.
@@ -49,6 +51,9 @@ pub struct CheckRequest {
     pub explain: bool,
     /// Whether this is a rehearsal.
     pub dry_run: bool,
+    /// What could not be read of what the enforcement point sent; each denies.
+    #[serde(skip)]
+    pub problems: Vec<Reason>,
 }
 
 /// The license of a request. Its `Debug` form shows no token.

@@ -3,6 +3,8 @@
 //! Refuses what has no meaning in JSON: numbers that are not finite, values without a kind, and
 //! nesting without end. Everything else is for the decision to judge.
 
+use std::fmt;
+
 use prost_types::value::Kind;
 use prost_types::{ListValue, NullValue, Struct, Value};
 use serde_json::{Map, Number};
@@ -40,6 +42,13 @@ impl Refusal {
         let holder: String = holder.chars().take(MAX_NAME).collect();
         let joint = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
         Self { field: format!("{holder}{joint}{}", self.field), ..self }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joint = if self.field.is_empty() { "" } else { " " };
+        write!(f, "{}{joint}{}", self.field, self.problem)
     }
 }
 
@@ -83,6 +92,7 @@ pub fn question(message: wire::CheckRequest) -> Result<CheckRequest, Refusal> {
         supported_obligations: message.supported_obligations,
         explain: message.explain,
         dry_run: message.dry_run,
+        problems: Vec::new(),
     })
 }
 
@@ -97,6 +107,11 @@ fn resource(resource: wire::Resource) -> Result<Resource, Refusal> {
 /// Names the first value that has no meaning in JSON.
 pub fn members(object: Option<Struct>) -> Result<Map<String, serde_json::Value>, Refusal> {
     object.map_or_else(|| Ok(Map::new()), |object| to_object(object, 0))
+}
+
+/// A value as JSON.
+pub(super) fn value(value: Value) -> Result<serde_json::Value, Refusal> {
+    to_json(value, 1)
 }
 
 fn to_object(object: Struct, depth: usize) -> Result<Map<String, serde_json::Value>, Refusal> {

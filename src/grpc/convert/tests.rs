@@ -86,6 +86,7 @@ fn moves_every_field_of_a_question() {
         supported_obligations: vec!["notify".into()],
         explain: true,
         dry_run: true,
+        problems: Vec::new(),
     };
     assert_eq!(
         CheckRequest { usage: Default::default(), ..asked },
@@ -148,6 +149,7 @@ fn moves_every_field_of_an_answer() {
             metric: "rows".into(),
             limit: Amount::whole(10),
             remaining: Amount::used(2.5).unwrap(),
+            began_at: "2026-01-02T00:00:00Z".parse().unwrap(),
             resets_at: Some("2026-01-03T00:00:00Z".parse().unwrap()),
         }],
         reservation: Some(Uuid::nil()),
