@@ -158,6 +158,7 @@ impl App {
             clock.clone(),
             limits.clone(),
             instruments.clone(),
+            config.envoy.clone(),
             closing.subscribe(),
         );
         let grpc_server = tokio::spawn(grpc.serve(decisions, turned(closing.subscribe())));

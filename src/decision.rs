@@ -67,7 +67,7 @@ pub struct Pdp {
 }
 
 /// A resolved license in force at this moment.
-type Known = crate::license::cache::Known<CedarLicense>;
+pub type Known = crate::license::cache::Known<CedarLicense>;
 
 impl Pdp {
     /// A decision point over loaded keys, policies, state and an open decision log.
@@ -107,8 +107,11 @@ impl Pdp {
         Ok(self.check_known(request, trace_id, now).await?.0)
     }
 
-    /// The same, with the license that it was about.
-    async fn check_known(
+    /// The same, with the license that it was about, where that could be read.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn check_known(
         &self,
         request: &CheckRequest,
         trace_id: Option<&str>,

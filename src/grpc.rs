@@ -9,6 +9,7 @@ mod admin;
 pub mod convert;
 mod deadline;
 mod decision;
+pub mod ext_authz;
 mod health;
 mod hub;
 mod status;
@@ -18,6 +19,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
+    self, Authorization, AuthorizationServer,
+};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -29,7 +33,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
-use crate::config::Limits;
+use crate::config::{Envoy, Limits};
 use crate::decision::Pdp;
 use crate::domain::Clock;
 use crate::listener::{Listener, Peer, sessions};
@@ -38,6 +42,7 @@ use crate::telemetry::instruments::Instruments;
 use crate::telemetry::readiness::Readiness;
 
 use decision::Decisions;
+use ext_authz::ExtAuthz;
 use health::Health;
 use stream::Streams;
 
@@ -57,6 +62,7 @@ pub struct Server {
     clock: Clock,
     limits: Limits,
     instruments: Instruments,
+    envoy: Envoy,
     closing: watch::Receiver<bool>,
 }
 
@@ -69,16 +75,18 @@ pub enum GrpcError {
 }
 
 impl Server {
-    /// A server that asks `pdp`, and ends its streams when `closing` turns true.
+    /// A server that asks `pdp`, and ends its streams when `closing` turns true. What Envoy asks is read as
+    /// `envoy` says.
     pub fn new(
         pdp: Arc<Pdp>,
         readiness: Readiness,
         clock: Clock,
         limits: Limits,
         instruments: Instruments,
+        envoy: Envoy,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { pdp, readiness, clock, limits, instruments, closing }
+        Self { pdp, readiness, clock, limits, instruments, envoy, closing }
     }
 
     /// Serves until `shutdown` resolves, then answers what is under way and resolves. Health
@@ -94,14 +102,23 @@ impl Server {
     ) -> Result<(), GrpcError> {
         let streams =
             Streams { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), closing: self.closing };
+        let authorization =
+            ExtAuthz { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), envoy: self.envoy };
         let decisions =
             Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits), streams };
-        serve(decisions, &self.readiness, &self.limits, self.instruments, listener, shutdown).await
+        let deciding = Deciding { decisions, authorization };
+        serve(deciding, &self.readiness, &self.limits, self.instruments, listener, shutdown).await
     }
 }
 
-async fn serve<D: DecisionService>(
+/// What decides.
+struct Deciding<D, A> {
     decisions: D,
+    authorization: A,
+}
+
+async fn serve<D: DecisionService, A: Authorization>(
+    deciding: Deciding<D, A>,
     readiness: &Readiness,
     limits: &Limits,
     instruments: Instruments,
@@ -110,7 +127,9 @@ async fn serve<D: DecisionService>(
 ) -> Result<(), GrpcError> {
     let (health, reporter) = Health::of(readiness);
     let services = Arc::new(Services {
-        decisions: DecisionServiceServer::new(decisions).max_decoding_message_size(bytes(limits)),
+        decisions: DecisionServiceServer::new(deciding.decisions).max_decoding_message_size(bytes(limits)),
+        authorization: AuthorizationServer::new(deciding.authorization)
+            .max_decoding_message_size(bytes(limits)),
         health: HealthServer::new(health),
         reflection: reflection(&[decision_service_server::SERVICE_NAME, health_server::SERVICE_NAME])?,
         longest: limits.request_timeout.get(),
@@ -154,8 +173,9 @@ fn reflection(
     Ok(listed.fold(builder, |builder, name| builder.with_service_name(*name)).build_v1()?)
 }
 
-struct Services<D, R> {
+struct Services<D, A, R> {
     decisions: DecisionServiceServer<D>,
+    authorization: AuthorizationServer<A>,
     health: HealthServer<Health>,
     reflection: ServerReflectionServer<R>,
     /// The most time given to a request, whatever deadline its caller set.
@@ -163,7 +183,7 @@ struct Services<D, R> {
     instruments: Instruments,
 }
 
-impl<D: DecisionService, R: ServerReflection> Services<D, R> {
+impl<D: DecisionService, A: Authorization, R: ServerReflection> Services<D, A, R> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let allowed = deadline::of_caller(request.headers()).unwrap_or(self.longest).min(self.longest);
         let begun = Instant::now();
@@ -171,7 +191,12 @@ impl<D: DecisionService, R: ServerReflection> Services<D, R> {
         let service = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
         let call: BoxFuture<Response<Body>, Infallible> = match service {
             decision_service_server::SERVICE_NAME => {
-                return self.decide(request, begun, allowed).await;
+                let call = self.decisions.clone().call(request);
+                return self.decide(begun, allowed, call).await;
+            }
+            authorization_server::SERVICE_NAME => {
+                let call = self.authorization.clone().call(request);
+                return self.decide(begun, allowed, call).await;
             }
             health_server::SERVICE_NAME => self.health.clone().call(request),
             REFLECTION => self.reflection.clone().call(request),
@@ -180,8 +205,14 @@ impl<D: DecisionService, R: ServerReflection> Services<D, R> {
         within(begun, allowed, call).await
     }
 
-    async fn decide(&self, request: Request<Incoming>, begun: Instant, allowed: Duration) -> Response<Body> {
-        let mut answer = within(begun, allowed, self.decisions.clone().call(request)).await;
+    /// The answer of a service that decides; what it could not decide is counted.
+    async fn decide(
+        &self,
+        begun: Instant,
+        allowed: Duration,
+        call: BoxFuture<Response<Body>, Infallible>,
+    ) -> Response<Body> {
+        let mut answer = within(begun, allowed, call).await;
         if let Some(kind) = status::keep_contract(answer.headers_mut()) {
             self.instruments.undecided(kind);
         }

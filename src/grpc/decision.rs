@@ -91,7 +91,7 @@ impl DecisionService for Decisions {
 
 /// The span of a request, disabled where traces are off, and the id of the trace it is in: the
 /// caller's, or else one begun here.
-fn traced(rpc: &'static str, headers: &HeaderMap) -> (Span, Option<String>) {
+pub(super) fn traced(rpc: &'static str, headers: &HeaderMap) -> (Span, Option<String>) {
     let span = request_span(rpc, headers);
     let trace_id = trace_id_of(headers).or_else(|| span.in_scope(current_trace_id));
     (span, trace_id)

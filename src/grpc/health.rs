@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use envoy_types::pb::envoy::service::auth::v3::authorization_server;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -55,7 +56,7 @@ fn serving(ready: bool) -> ServingStatus {
 }
 
 fn known(service: &str) -> bool {
-    ["", decision_service_server::SERVICE_NAME].contains(&service)
+    ["", decision_service_server::SERVICE_NAME, authorization_server::SERVICE_NAME].contains(&service)
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use envoy_types::pb::envoy::service::auth::v3 as auth;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 use tokio_stream::StreamExt;
@@ -74,6 +75,23 @@ impl DecisionService for Scripted {
     }
 }
 
+#[tonic::async_trait]
+impl Authorization for Scripted {
+    async fn check(
+        &self,
+        _: tonic::Request<auth::CheckRequest>,
+    ) -> Result<tonic::Response<auth::CheckResponse>, Status> {
+        self.let_go.notified().await;
+        Ok(tonic::Response::new(auth::CheckResponse::default()))
+    }
+}
+
+impl Scripted {
+    fn deciding(self) -> Deciding<Self, Self> {
+        Deciding { decisions: self.clone(), authorization: self }
+    }
+}
+
 struct Running {
     address: SocketAddr,
     channel: Channel,
@@ -96,7 +114,7 @@ async fn run(limits: Limits) -> Running {
         let (scripted, readiness, instruments) = (scripted.clone(), readiness.clone(), instruments.clone());
         tokio::spawn(async move {
             let shutdown = async { stopped.await.unwrap() };
-            serve(scripted, &readiness, &limits, instruments, listener, shutdown).await
+            serve(scripted.deciding(), &readiness, &limits, instruments, listener, shutdown).await
         })
     };
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -176,6 +194,16 @@ async fn the_gate_s_own_limit_holds_without_a_deadline() {
 }
 
 #[tokio::test]
+async fn what_envoy_asks_ends_at_its_deadline_and_is_counted() {
+    let limits = Limits { request_timeout: "80ms".parse().unwrap(), ..Limits::default() };
+    let gate = run(limits).await;
+    let mut client = auth::authorization_client::AuthorizationClient::new(gate.channel.clone());
+    let status = client.check(auth::CheckRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(gate.count("deadline_exceeded"));
+}
+
+#[tokio::test]
 async fn a_message_over_the_limit_is_resource_exhausted() {
     let gate = run(Limits { message: "1 KiB".parse().unwrap(), ..Limits::default() }).await;
     let large = CheckRequest { purpose: "x".repeat(2000), ..Default::default() };
@@ -236,7 +264,7 @@ async fn health_follows_readiness() {
             gate.readiness.not_ready("keys", "");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        for service in ["", "tollgate.v1.DecisionService"] {
+        for service in ["", "tollgate.v1.DecisionService", "envoy.service.auth.v3.Authorization"] {
             let status = client.check(about(service)).await.unwrap().into_inner().status();
             assert_eq!(status, serving(ready), "{service}");
         }
@@ -333,7 +361,15 @@ async fn serves_over_a_unix_socket() {
     let served = tokio::spawn(async move {
         let readiness = Readiness::new(&["keys"]);
         let (limits, instruments) = (Limits::default(), Instruments::detached());
-        serve(Scripted::default(), &readiness, &limits, instruments, listener, std::future::pending()).await
+        serve(
+            Scripted::default().deciding(),
+            &readiness,
+            &limits,
+            instruments,
+            listener,
+            std::future::pending(),
+        )
+        .await
     });
 
     let mut client = DecisionServiceClient::new(over_unix(&path).await);

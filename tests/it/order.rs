@@ -28,6 +28,7 @@ pub(crate) const HOMES: &[Home] = &[
     home("miette::", &["policy"], "where in a text Cedar found a problem"),
     home("ed25519_dalek::", &["keyring", "license", "cases", "cli"], "signatures of licenses"),
     home("tonic::", &["grpc", "cli", "listener", "telemetry", "proto", "store"], "gRPC"),
+    home("envoy_types::", &["grpc"], "the messages and services of Envoy"),
     home("crate::proto", &["grpc", "cli", "store"], "the generated messages"),
     home("async_stream::", &["grpc"], "answers of a stream, written as they come"),
     home("axum::", &["http"], "routes of the HTTP listener"),
