@@ -18,6 +18,7 @@ mod collector;
 mod command_line;
 mod decision_log;
 mod docs;
+mod envoy;
 mod fleet;
 mod gate;
 mod house;

@@ -24,11 +24,16 @@ impl Authority {
         self.sign_for("localhost")
     }
 
+    /// A certificate of this key, in PEM.
+    pub(crate) fn certify(&self, params: &CertificateParams, key: &KeyPair) -> String {
+        params.signed_by(key, &self.issuer).unwrap().pem()
+    }
+
     /// A certificate for this DNS name and its key, in PEM.
     pub(crate) fn sign_for(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        (self.certify(&params, &key), key.serialize_pem())
     }
 }
 
