@@ -102,8 +102,7 @@ impl Server {
     ) -> Result<(), GrpcError> {
         let streams =
             Streams { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), closing: self.closing };
-        let authorization =
-            ExtAuthz { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), envoy: self.envoy };
+        let authorization = ExtAuthz::new(Arc::clone(&self.pdp), self.clock.clone(), self.envoy);
         let decisions =
             Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits), streams };
         let deciding = Deciding { decisions, authorization };

@@ -6,18 +6,25 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
+use envoy_types::pb::envoy::service::auth::v3 as auth;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::google::protobuf::value::Kind;
 use jiff::Timestamp;
 use prost::Message;
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 use tollgate::audit::Writer;
 use tollgate::cases::Case;
-use tollgate::config::{self, Audit, AuditFile, ByteSize, Config};
+use tollgate::config::{self, Audit, AuditFile, ByteSize, Config, Envoy};
 use tollgate::decision::{Pdp, State, license_facts};
 use tollgate::document::{Document, Problems};
 use tollgate::domain::{CheckRequest, Clock, Effect, LicenseRef};
 use tollgate::grpc::convert;
+use tollgate::grpc::ext_authz::ExtAuthz;
 use tollgate::keyring::Keyring;
 use tollgate::keyring::jwks::{KeySet, PublicJwk};
 use tollgate::license::{Claims, Draft, jws, sign, verify};
@@ -31,7 +38,7 @@ use tollgate::telemetry::instruments::Instruments;
 pub type Body = fn(&Scene, &[u8]) -> bool;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 9] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("token", token),
     ("claims", claims),
     ("key_set", key_set),
@@ -41,6 +48,7 @@ pub const TARGETS: [(&str, Body); 9] = [
     ("catalog", catalog),
     ("policies", policies),
     ("check_request", check_request),
+    ("ext_authz", ext_authz),
 ];
 
 /// The issuer of the one license that is ever valid.
@@ -57,12 +65,24 @@ pub const CLAIMS: &str = r#"{"iss":"https://data.example","sub":"acme","jti":"li
 "nbf":1767225600,"exp":1798761600,"terms":{"datasets":["sales/eu"],"actions":["read"],
 "purposes":["ResearchAndDevelopment"]}}"#;
 
+/// How the gate reads what Envoy says: something of every kind.
+pub const ENVOY: &str =
+    "license: [{header: authorization, scheme: License}, {metadata: {namespace: n, path: a.b}}]
+subject: [{claim: sub}, {principal: spiffe}, {extension: subject}]
+roles: [{trusted_header: x-roles}, {claim: roles}]
+purpose: [{header: x-purpose}, {value: ScientificResearch}]
+context: {client: [{header: x-client}]}
+routes: [{methods: [GET], path: '/v1/{dataset...}', action: read}, {path: '/{project}/{_}'}]
+trust_domains: [example.org]
+";
+
 /// A gate that trusts one key, and the one license that this key signed.
 pub struct Scene {
     /// Where its keys, its log and its configuration lie.
     folder: TempDir,
     keyring: Arc<Keyring>,
-    pdp: Pdp,
+    pdp: Arc<Pdp>,
+    ext_authz: ExtAuthz,
     runtime: Runtime,
     /// The one license.
     pub token: String,
@@ -89,10 +109,13 @@ impl Scene {
         let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
         let state = State::over(&store, &config);
         let pdp = Pdp::new(&config, keyring.clone(), policies, state, writer, Instruments::detached());
+        let pdp = Arc::new(pdp);
+        let envoy = Document::parse("envoy.yaml", ENVOY).unwrap().decode::<Envoy>().unwrap();
+        let ext_authz = ExtAuthz::new(pdp.clone(), Clock::of(|| NOW), envoy);
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(pdp.state().revocations.read(&Clock::of(|| NOW))).unwrap();
         let token = sign::sign(&Claims::parse(CLAIMS.as_bytes()).unwrap(), KID, &key).unwrap();
-        Self { folder, keyring, pdp, runtime, token, key }
+        Self { folder, keyring, pdp, ext_authz, runtime, token, key }
     }
 
     fn signed(&self, header: &[u8], payload: &[u8]) -> String {
@@ -231,6 +254,58 @@ pub fn check_request(scene: &Scene, bytes: &[u8]) -> bool {
         assert!(request.resource.id == "sales/eu" || request.resource.id.starts_with("sales/eu/"));
     }
     allowed
+}
+
+/// What Envoy says of a request. Every answer is plainly an allow or plainly a denial, an allow is one of the one
+/// license, and nothing that is sent breaks a header.
+pub fn ext_authz(scene: &Scene, bytes: &[u8]) -> bool {
+    let Ok(message) = auth::CheckRequest::decode(bytes) else { return false };
+    let answered = scene.runtime.block_on(scene.ext_authz.check(tonic::Request::new(message)));
+    let auth::CheckResponse { status, dynamic_metadata, http_response } = answered.unwrap().into_inner();
+    let allowed = status.unwrap().code == 0;
+    let headers = match http_response.unwrap() {
+        HttpResponse::OkResponse(ok) if allowed => [ok.headers, ok.response_headers_to_add].concat(),
+        HttpResponse::DeniedResponse(denied) if !allowed => {
+            assert!((400..600).contains(&denied.status.unwrap().code));
+            denied.headers
+        }
+        other => panic!("neither an allow nor a denial: {other:?}"),
+    };
+    let is_visible = |value: &str| value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    assert!(headers.iter().all(|header| is_visible(&header.header.as_ref().unwrap().value)), "{headers:?}");
+    let told = dynamic_metadata.unwrap().fields;
+    assert_eq!(told.contains_key("question"), allowed);
+    if allowed {
+        let Some(Kind::StringValue(question)) = &told["question"].kind else { panic!("{told:?}") };
+        let question = wire::CheckRequest::decode(STANDARD.decode(question).unwrap().as_slice()).unwrap();
+        let question = convert::question(question).unwrap();
+        assert_eq!(question.license, LicenseRef::Token(scene.token.clone()), "allowed without a license");
+        assert!(question.resource.id == "sales/eu" || question.resource.id.starts_with("sales/eu/"));
+    }
+    allowed
+}
+
+/// A request of Envoy's that the one license allows.
+pub fn asked_by_envoy(token: &str) -> auth::CheckRequest {
+    let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let headers =
+        [("authorization", format!("License {token}").as_str()), (":path", "/v1/sales/eu?x=1")].map(text);
+    let http = auth::attribute_context::HttpRequest {
+        id: "4711".to_owned(),
+        method: "GET".to_owned(),
+        path: "/v1/sales/eu?x=1".to_owned(),
+        headers: headers.into(),
+        ..Default::default()
+    };
+    let request = auth::attribute_context::Request { http: Some(http), ..Default::default() };
+    let extensions = [("subject", "ana"), ("organization", "acme"), ("region", "FR")].map(text);
+    auth::CheckRequest {
+        attributes: Some(auth::AttributeContext {
+            request: Some(request),
+            context_extensions: extensions.into(),
+            ..Default::default()
+        }),
+    }
 }
 
 /// A use that the one license allows.

@@ -16,7 +16,7 @@ mod visible;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
-use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
@@ -29,10 +29,17 @@ use crate::domain::Clock;
 use answer::Licensed;
 
 /// The decisions of a PDP, for Envoy.
-pub(super) struct ExtAuthz {
-    pub(super) pdp: Arc<Pdp>,
-    pub(super) clock: Clock,
-    pub(super) envoy: Envoy,
+pub struct ExtAuthz {
+    pdp: Arc<Pdp>,
+    clock: Clock,
+    envoy: Envoy,
+}
+
+impl ExtAuthz {
+    /// A service that reads what Envoy says as `envoy` has it.
+    pub fn new(pdp: Arc<Pdp>, clock: Clock, envoy: Envoy) -> Self {
+        Self { pdp, clock, envoy }
+    }
 }
 
 #[tonic::async_trait]
@@ -53,9 +60,4 @@ impl Authorization for ExtAuthz {
         let license = claims.map(|claims| Licensed { id: &claims.jti, tier: claims.terms.tier.as_deref() });
         answer::answer(&decision, license, &asked, &self.envoy, now).map(Response::new)
     }
-}
-
-/// The check that a request becomes.
-pub fn question(attributes: &AttributeContext, envoy: &Envoy) -> crate::domain::CheckRequest {
-    request::read(attributes, envoy).question
 }

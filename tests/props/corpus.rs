@@ -46,6 +46,8 @@ fn write_the_seeds_that_hold_a_license() {
     request.license = tollgate::domain::LicenseRef::Token(token.clone());
     request.explain = true;
     let message = prost::Message::encode_to_vec(&tollgate::grpc::convert::ask(request));
+    let asked = prost::Message::encode_to_vec(&bodies::asked_by_envoy(&token));
+    std::fs::write(folder().join("corpus/ext_authz/allowed"), asked).unwrap();
     std::fs::write(folder().join("corpus/token/signed"), token).unwrap();
     std::fs::write(folder().join("corpus/claims/licensed.json"), bodies::CLAIMS).unwrap();
     std::fs::write(folder().join("corpus/check_request/allowed"), message).unwrap();
