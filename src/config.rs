@@ -38,7 +38,8 @@ pub struct Config {
     pub licenses: Licenses,
     /// What it decides by.
     pub policies: Policies,
-    /// How it answers Envoy.
+    /// How a request that Envoy asks about (`ext_authz`, on the decisions listener) becomes a check. Each field has a
+    /// list of sources; the first that yields something wins. [Envoy](envoy.md#sources) lists the kinds of source.
     pub envoy: Envoy,
     /// What it must not forget.
     pub state: State,

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use route::{Field, PathTemplate, Route, Segment};
 pub use source::{MetadataPath, Principal, Source, SourceKeys};
 
-/// How a request that Envoy asks about (`ext_authz`, on the decisions listener) becomes a check. Each field has a
-/// list of sources; the first that yields something wins. [Envoy](envoy.md#sources) lists the kinds of source.
+/// How a request that Envoy asks about becomes a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Envoy {

@@ -53,6 +53,13 @@ fn licenses_page_is_current() {
     assert_blocks_current("docs/licenses.md", &[("members", table)]);
 }
 
+#[test]
+fn envoy_page_is_current() {
+    let schema = tollgate::document::Schema::of::<tollgate::config::envoy::SourceKeys>();
+    let table = tollgate::config::reference::table(&schema);
+    assert_blocks_current("docs/envoy.md", &[("sources", table)]);
+}
+
 /// Every page for readers.
 fn pages() -> Vec<PathBuf> {
     let in_docs = WalkDir::new(root().join("docs")).into_iter().map(|entry| entry.unwrap().into_path());

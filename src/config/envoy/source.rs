@@ -55,7 +55,7 @@ pub struct SourceKeys {
     /// A value that another filter left in its metadata; the namespace must be among `metadata_context_namespaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<MetadataPath>,
-    /// `spiffe`: the SPIFFE id of the client's certificate, where its trust domain is one of `envoy.trust_domains`.
+    /// The client's certificate, as Envoy verified it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
     /// A constant.
@@ -77,7 +77,7 @@ pub struct MetadataPath {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Principal {
-    /// Its SPIFFE id.
+    /// Its SPIFFE id, where the trust domain is one of `envoy.trust_domains`.
     Spiffe,
 }
 

@@ -90,9 +90,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::document::Document;
 
     fn routes(text: &str) -> Vec<Route> {
-        serde_saphyr::from_str(text).unwrap()
+        Document::parse("routes.yaml", text).unwrap().decode().unwrap()
     }
 
     fn dataset(routes: &[Route], method: &str, path: &str) -> Option<String> {

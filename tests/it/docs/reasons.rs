@@ -1,6 +1,7 @@
 //! `docs/reasons.md`: every reason code, and which step or policy names it.
 
 use tollgate::domain::Code;
+use tollgate::grpc::ext_authz::denial::Denial;
 
 use super::assert_blocks_current;
 use crate::order::{root, sources};
@@ -30,16 +31,17 @@ fn steps(code: Code) -> Vec<String> {
         })
     };
     let files = sources().into_iter().filter(|(path, text)| {
-        // Cases are about decisions, they make none.
+        // Cases are about decisions, they make none; nor does the list of codes, or that of their statuses.
         let decides = !path.ends_with("tests.rs") && !path.starts_with("cases");
-        decides && !path.ends_with("domain/reason.rs") && names_it(text)
+        let lists = path.ends_with("domain/reason.rs") || path.ends_with("ext_authz/denial.rs");
+        decides && !lists && names_it(text)
     });
     files.map(|(path, _)| path.display().to_string()).collect()
 }
 
 fn table() -> String {
     let policies = base_policies();
-    let mut out = "| code | meaning | passes if | named by |\n|---|---|---|---|\n".to_owned();
+    let mut out = "| code | HTTP | meaning | passes if | named by |\n|---|---|---|---|---|\n".to_owned();
     for code in Code::ALL {
         let of_policy = policies.iter().filter(|(of, _)| of == code.as_str());
         let of_policy = of_policy.map(|(_, file)| {
@@ -49,7 +51,11 @@ fn table() -> String {
         let named_by: Vec<String> = of_policy.chain(of_step).collect();
         assert!(!named_by.is_empty(), "nothing names {code}");
         let (meaning, remedy) = (code.meaning(), code.remedy());
-        out.push_str(&format!("| `{code}` | {meaning} | {remedy} | {} |\n", named_by.join("<br>")));
+        let status = Denial::of(*code).http().as_u16();
+        out.push_str(&format!(
+            "| `{code}` | {status} | {meaning} | {remedy} | {} |\n",
+            named_by.join("<br>")
+        ));
     }
     out
 }

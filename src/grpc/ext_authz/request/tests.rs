@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::super::metadata::{list, object, text};
 use super::*;
+use crate::document::Document;
 
 fn envoy(yaml: &str) -> Envoy {
-    serde_saphyr::from_str(yaml).unwrap()
+    Document::parse("envoy.yaml", yaml).unwrap().decode().unwrap()
 }
 
 fn raw(lines: &[(&str, &[u8])]) -> Option<HeaderMap> {
