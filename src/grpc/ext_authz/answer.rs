@@ -19,6 +19,7 @@ use super::denial::Denial;
 use super::metadata::{list, object, text};
 use super::request::Asked;
 use super::{problem, ratelimit, visible};
+use crate::audit::redact::fit;
 use crate::config::Envoy;
 use crate::domain::time::Timestamp;
 use crate::domain::{Decision, Effect};
@@ -147,7 +148,7 @@ fn told(decision: &Decision, license: Option<Licensed<'_>>, asked: &Asked, envoy
     let mut fields: Vec<(&str, Value)> = vec![
         ("decision_id", text(decision.id.to_string())),
         ("decision", text(decision.effect.as_str())),
-        ("subject", text(&asked.question.subject.id)),
+        ("subject", text(fit(&asked.question.subject.id, MAX_NAME))),
         ("codes", list(codes)),
         ("quotas", object(decision.quotas.iter().map(left).collect())),
     ];

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Scene;
+use super::{Scene, client};
 
 #[tokio::test]
 async fn each_kind_of_denial_has_its_status() {
@@ -77,6 +77,27 @@ async fn a_header_said_twice_is_read_alike_however_envoy_tells_of_it() {
 }
 
 #[tokio::test]
+async fn bytes_that_are_no_text_are_denied_and_break_nothing() {
+    for raw in ["true", "false"] {
+        let changes = [("encode_raw_headers: true", format!("encode_raw_headers: {raw}"))];
+        let changes = changes.each_ref().map(|(from, to)| (*from, to.as_str()));
+        let Some(scene) = Scene::start("sidecar.yaml", &changes, &[]).await else { return };
+        let license = format!("authorization: License {}", scene.license());
+        // No text in Rust has a byte that is no text.
+        let send = async |path: &str, purpose: &str| {
+            let mut request = client::request("GET", path, &[&license, purpose]);
+            request.iter_mut().filter(|byte| **byte == b'~').for_each(|byte| *byte = 0xff);
+            client::send(scene.envoy.data, &request).await
+        };
+        let answer = send("/v1/datasets/sales/eu", "x-purpose: Re~earch").await;
+        assert_eq!((answer.status, answer.codes()[0].as_str()), (400, "CONTEXT_INVALID"), "raw {raw}");
+        let answer = send("/v1/datasets/sales/~eu", "x-purpose: ScientificResearch").await;
+        assert!((400..600).contains(&answer.status), "raw {raw}: {answer:?}");
+        assert_eq!(scene.upstream.asked(), 0);
+    }
+}
+
+#[tokio::test]
 async fn an_outage_is_no_denial_and_lets_nothing_through() {
     let Some(scene) = Scene::start("sidecar.yaml", &[], &[]).await else { return };
     let license = format!("authorization: License {}", scene.license());
@@ -84,8 +105,8 @@ async fn an_outage_is_no_denial_and_lets_nothing_through() {
     assert_eq!(scene.read("sales/eu", &lines).await.status, 200);
     let Scene { gate, envoy, upstream } = scene;
     gate.stop().await;
-    let request = super::client::request("GET", "/v1/datasets/sales/eu", &lines);
-    let answer = super::client::send(envoy.data, &request).await;
+    let request = client::request("GET", "/v1/datasets/sales/eu", &lines);
+    let answer = client::send(envoy.data, &request).await;
     assert_eq!((answer.status, answer.body.as_str()), (503, ""), "{answer:?}");
     assert_eq!((upstream.asked(), envoy.results("error").await), (1, 1));
 }
