@@ -4,6 +4,7 @@
 //! a record, and to touch a disk or a network on the way: it reads memory.
 
 mod batch;
+mod candidates;
 mod holder;
 mod obligations;
 mod record;
@@ -29,10 +30,11 @@ use crate::domain::{CheckRequest, Decision, DecisionId, Effect, Reason};
 use crate::keyring::Keyring;
 use crate::license::Licenses;
 use crate::policy::{Answer, CedarLicense, Licensed, Policies};
-use crate::quota::SettleError;
+use crate::quota::{Held, SettleError};
 use crate::telemetry::instruments::{CacheName, Instruments};
 
 pub use batch::Semantic;
+pub use candidates::{Found, Sought, Span};
 use resolve::Presented;
 pub use resolve::license_facts;
 pub use state::State;
@@ -68,6 +70,14 @@ pub struct Pdp {
 
 /// A resolved license in force at this moment.
 pub type Known = crate::license::cache::Known<CedarLicense>;
+
+/// A decision that nobody has been told yet.
+struct Judged {
+    decision: Decision,
+    license: Option<Arc<Known>>,
+    /// What was taken from quotas.
+    held: Option<Held>,
+}
 
 impl Pdp {
     /// A decision point over loaded keys, policies, state and an open decision log.
@@ -118,15 +128,21 @@ impl Pdp {
         now: Timestamp,
     ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
         let started = Instant::now();
-        let presented = self.look_up(request).await;
-        let (mut decision, license) = self.decide(request, presented, now);
-        self.check_acceptance(license.as_deref(), &mut decision).await;
-        let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
+        let Judged { mut decision, license, held } = self.judge(request, now).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
         self.conclude(request, license.as_deref(), held, &mut decision, now);
         let codes = decision.reasons.iter().map(|reason| reason.code);
         self.instruments.record_check(decision.effect, codes, started.elapsed());
         Ok((decision, license))
+    }
+
+    /// The steps before the record.
+    async fn judge(&self, request: &CheckRequest, now: Timestamp) -> Judged {
+        let presented = self.look_up(request).await;
+        let (mut decision, license) = self.decide(request, presented, now);
+        self.check_acceptance(license.as_deref(), &mut decision).await;
+        let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
+        Judged { decision, license, held }
     }
 
     /// The steps that read memory alone. All that can run do, so a denial names everything that is wrong.
@@ -198,6 +214,11 @@ impl Pdp {
         usage: &BTreeMap<String, f64>,
     ) -> Result<Vec<QuotaState>, SettleError> {
         self.state.quotas.settle(id, usage).await
+    }
+
+    /// The revision of policies and catalog in force.
+    pub fn policy_revision(&self) -> Arc<str> {
+        self.policies.current().revision().clone()
     }
 
     /// The state that decisions ask.

@@ -58,6 +58,8 @@ pub struct Snapshot {
     purposes: catalog::Nodes,
     regions: catalog::Nodes,
     catalog: catalog::Nodes,
+    /// The paths of the catalog, in their order.
+    datasets: Vec<String>,
     /// Answers to questions asked before. They die with the snapshot.
     answers: Cache<[u8; 32], Answer>,
 }
@@ -93,6 +95,9 @@ impl Snapshot {
         let (always, others): (Vec<_>, Vec<_>) =
             rules.iter().filter(|rule| !compose::is_term(&rule.policy)).partition(|rule| grants_always(rule));
         let regions = catalog::taxonomy(&sources.regions, "Tollgate::Region", &schema)?;
+        let catalog = catalog::catalog(&sources.catalog, &types, &schema, &regions)?;
+        let mut datasets: Vec<String> = catalog.keys().cloned().collect();
+        datasets.sort_unstable();
         let index = index::Index::build(others.iter().map(|rule| &rule.policy));
         let set = |policies: Vec<cedar_policy::Policy>| {
             PolicySet::from_policies(policies).map_err(|error| internal(&error))
@@ -105,7 +110,8 @@ impl Snapshot {
             index: index.map_err(|error| internal(&error))?,
             actions: actions(&schema, &types).map_err(|error| internal(&error))?,
             purposes: catalog::taxonomy(&sources.purposes, "Tollgate::Purpose", &schema)?,
-            catalog: catalog::catalog(&sources.catalog, &types, &schema, &regions)?,
+            catalog,
+            datasets,
             administration: administration::Rules::compile(
                 &sources.administration_schema,
                 &sources.administration,
@@ -127,6 +133,11 @@ impl Snapshot {
     /// The ids of the policies.
     pub fn ids(&self) -> impl Iterator<Item = String> {
         self.rules.values().map(validate::Rule::id)
+    }
+
+    /// The paths of the datasets in the catalog, in their order.
+    pub fn datasets(&self) -> &[String] {
+        &self.datasets
     }
 
     /// Whether an act of administration is permitted.

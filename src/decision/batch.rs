@@ -15,7 +15,8 @@ pub enum Semantic {
 }
 
 impl Semantic {
-    fn ends_with(self, effect: Effect) -> bool {
+    /// Whether a batch goes no further than an answer of this effect.
+    pub fn ends_with(self, effect: Effect) -> bool {
         match self {
             Self::ExecuteAll => false,
             Self::DenyOnFirstDeny => effect == Effect::Deny,
