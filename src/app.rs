@@ -152,6 +152,9 @@ impl App {
             let hub = grpc::HubServer::new(hub, known, limits.clone(), closing.subscribe());
             tokio::spawn(hub.serve(members, turned(closing.subscribe())))
         });
+        let authzen = config.listeners.answers_authzen().then(|| {
+            http::authzen::Authzen::new(pdp.clone(), clock.clone(), limits.clone(), instruments.clone())
+        });
         let grpc = grpc::Server::new(
             pdp,
             readiness.clone(),
@@ -162,7 +165,7 @@ impl App {
             closing.subscribe(),
         );
         let grpc_server = tokio::spawn(grpc.serve(decisions, turned(closing.subscribe())));
-        let http = http::Server::new(readiness.clone(), instruments, keyring);
+        let http = http::Server::new(readiness.clone(), instruments, keyring, authzen, &config.listeners);
         let http_server = tokio::spawn(http.serve(probes, turned(closing.subscribe())));
         let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
         tracing::info!(

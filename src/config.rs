@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use duration::HumanDuration;
 pub use envoy::Envoy;
 pub use listeners::{
-    Administration, CertificateOperator, HubListener, Limits, Listener, Listeners, Member, MemberScope,
-    Scope, Tls,
+    Administration, Authzen, CertificateOperator, HubListener, Limits, Listener, Listeners, Member,
+    MemberScope, Scope, Tls,
 };
 pub use size::ByteSize;
 pub use sources::load;

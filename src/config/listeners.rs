@@ -18,9 +18,11 @@ pub struct Listeners {
     pub administration: Administration,
     /// gRPC: state for gates with `state.store: hub`. Off unless `tcp` or `unix` is set.
     pub hub: HubListener,
-    /// HTTP: health, metrics, key sets. With `tcp: null` and no `unix` it is off.
+    /// HTTP: health, metrics, key sets, AuthZEN. With `tcp: null` and no `unix` it is off.
     pub http: Listener,
-    /// Limits of the decisions listener.
+    /// AuthZEN on the HTTP listener.
+    pub authzen: Authzen,
+    /// Limits of the decisions listener; `message` and `request_timeout` are those of AuthZEN too.
     pub limits: Limits,
 }
 
@@ -31,9 +33,29 @@ impl Default for Listeners {
             administration: Administration::default(),
             hub: HubListener::default(),
             http: Listener { tcp: Some(([127, 0, 0, 1], 9193).into()), ..Listener::default() },
+            authzen: Authzen::default(),
             limits: Limits::default(),
         }
     }
+}
+
+impl Listeners {
+    /// Whether the HTTP listener decides, and not only tells how the gate fares.
+    pub fn answers_authzen(&self) -> bool {
+        self.authzen.enabled.unwrap_or(!self.http.insecure)
+    }
+}
+
+/// AuthZEN on the HTTP listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Authzen {
+    /// Whether it is served; `null` for yes, unless `listeners.http` is `insecure`: whoever may look at metrics
+    /// shall not use up quotas.
+    pub enabled: Option<bool>,
+    /// Where enforcement points reach the HTTP listener, such as `https://tollgate.example`, for the metadata;
+    /// `null` for what their requests name as the host.
+    pub public_url: Option<String>,
 }
 
 /// One listener: TCP, a Unix socket, or both.

@@ -71,9 +71,31 @@ fn listeners(config: &Config, objections: &mut Vec<Objection>) {
             "names certificates, and none is asked for; set `listeners.administration.tls` with `client_ca`",
         );
     }
+    authzen(config, objections);
     if listeners.decisions.tcp.is_none() && listeners.decisions.unix.is_none() {
         object(objections, "listeners.decisions", "has neither `tcp` nor `unix`; nobody could ask the gate");
     }
+}
+
+fn authzen(config: &Config, objections: &mut Vec<Objection>) {
+    let (http, authzen) = (&config.listeners.http, &config.listeners.authzen);
+    if authzen.enabled == Some(true) && http.tcp.is_none() && http.unix.is_none() {
+        let words = "is `true`, and `listeners.http` is off; give that `tcp` or `unix`";
+        object(objections, "listeners.authzen.enabled", words);
+    }
+    if let Some(url) = authzen.public_url.as_deref().filter(|url| !is_origin(url)) {
+        let words =
+            format!("`{url}` is not `https://` and a host; write for example `https://tollgate.example`");
+        object(objections, "listeners.authzen.public_url", words);
+    }
+}
+
+/// AuthZEN's identifier of a gate: a host, and nothing behind it.
+fn is_origin(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| {
+        let origin = uri.authority().map(|host| format!("https://{host}"));
+        origin.as_deref() == Some(url) && !url.contains('@')
+    })
 }
 
 fn exposure(key: &str, listener: &Listener, objections: &mut Vec<Objection>) {
@@ -264,6 +286,46 @@ mod tests {
         };
         assert!(keys(durable).is_empty());
         assert_eq!(keys(|c| c.audit.file = file("63 KiB".parse().unwrap())), ["audit.file.rotate_at"]);
+    }
+
+    #[test]
+    fn authzen_needs_a_listener_and_a_name_that_clients_can_use() {
+        assert!(keys(|c| c.listeners.authzen.enabled = Some(true)).is_empty());
+        let off = |c: &mut Config| {
+            c.listeners.http.tcp = None;
+            c.listeners.authzen.enabled = Some(true);
+        };
+        assert_eq!(keys(off), ["listeners.authzen.enabled"]);
+        for url in ["https://tollgate.example", "https://tollgate.example:8443", "https://[::1]:1"] {
+            assert!(keys(|c| c.listeners.authzen.public_url = Some(url.into())).is_empty(), "{url}");
+        }
+        for url in [
+            "",
+            "tollgate.example",
+            "http://a.example",
+            "https://a.example/",
+            "https://a.example/b",
+            "https://a.example?b",
+            "https://u@a.example",
+            "https://",
+            "HTTPS://a.example",
+        ] {
+            let found = keys(|c| c.listeners.authzen.public_url = Some(url.into()));
+            assert_eq!(found, ["listeners.authzen.public_url"], "{url}");
+        }
+    }
+
+    #[test]
+    fn who_may_look_at_metrics_does_not_ask_unless_told() {
+        let mut listeners = Config::default().listeners;
+        assert!(listeners.answers_authzen());
+        listeners.http.insecure = true;
+        assert!(!listeners.answers_authzen());
+        listeners.authzen.enabled = Some(true);
+        assert!(listeners.answers_authzen());
+        listeners.http.insecure = false;
+        listeners.authzen.enabled = Some(false);
+        assert!(!listeners.answers_authzen());
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn keyring() -> Keyring {
 fn server(readiness: &Readiness) -> Server {
     let instruments = Instruments::detached();
     instruments.undecided("unavailable");
-    Server::new(readiness.clone(), instruments, Arc::new(keyring()))
+    let listeners = config::Listeners::default();
+    Server::new(readiness.clone(), instruments, Arc::new(keyring()), None, &listeners)
 }
 
 impl Running {
@@ -121,7 +122,7 @@ async fn publishes_metrics_and_keys() {
 #[tokio::test]
 async fn answers_what_it_does_not_serve_with_a_problem() {
     let gate = run().await;
-    for path in ["/", "/nothing", "/metrics/", "/healthz/../metrics"] {
+    for path in ["/", "/nothing", "/metrics/", "/healthz/../metrics", "/access/v1/evaluation"] {
         let answer = gate.get(path).await;
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -143,7 +144,7 @@ async fn answers_what_it_does_not_serve_with_a_problem() {
 #[tokio::test]
 async fn refuses_a_head_that_is_too_large() {
     let gate = run().await;
-    let request = format!("GET /healthz HTTP/1.1\r\nhost: gate\r\nx: {}\r\n\r\n", "x".repeat(20_000));
+    let request = format!("GET /healthz HTTP/1.1\r\nhost: gate\r\nx: {}\r\n\r\n", "x".repeat(40_000));
     assert_eq!(gate.ask(&request).await.status, 431);
 }
 

@@ -73,6 +73,22 @@ pub fn request_span(rpc: &'static str, headers: &HeaderMap) -> Span {
         rpc.system = "grpc",
         decision = tracing::field::Empty,
     );
+    joined(span, headers)
+}
+
+/// The span of one request over HTTP to `route`; else the same.
+pub fn http_span(route: &'static str, headers: &HeaderMap) -> Span {
+    let span = tracing::debug_span!(
+        "request",
+        otel.name = route,
+        otel.kind = "server",
+        http.route = route,
+        decision = tracing::field::Empty,
+    );
+    joined(span, headers)
+}
+
+fn joined(span: Span, headers: &HeaderMap) -> Span {
     if !span.is_disabled() {
         // Fails only where nothing listens to the span, and then there is nothing to join.
         let _ = span.set_parent(remote_parent(headers));
