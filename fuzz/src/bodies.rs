@@ -25,6 +25,7 @@ use tollgate::document::{Document, Problems};
 use tollgate::domain::{CheckRequest, Clock, Effect, LicenseRef};
 use tollgate::grpc::convert;
 use tollgate::grpc::ext_authz::ExtAuthz;
+use tollgate::http::{authzen, json};
 use tollgate::keyring::Keyring;
 use tollgate::keyring::jwks::{KeySet, PublicJwk};
 use tollgate::license::{Claims, Draft, jws, sign, verify};
@@ -38,7 +39,7 @@ use tollgate::telemetry::instruments::Instruments;
 pub type Body = fn(&Scene, &[u8]) -> bool;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("token", token),
     ("claims", claims),
     ("key_set", key_set),
@@ -49,6 +50,7 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("policies", policies),
     ("check_request", check_request),
     ("ext_authz", ext_authz),
+    ("evaluation", evaluation),
 ];
 
 /// The issuer of the one license that is ever valid.
@@ -245,7 +247,32 @@ pub fn check_request(scene: &Scene, bytes: &[u8]) -> bool {
     let Ok(request) = convert::question(message) else { return false };
     let again = convert::question(convert::ask(request.clone())).unwrap();
     assert_eq!(format!("{request:?}"), format!("{again:?}"), "the wire changes the question");
-    let decision = scene.runtime.block_on(scene.pdp.check(&request, None, NOW)).unwrap();
+    decide(scene, &request)
+}
+
+/// The body of an AuthZEN evaluation. What is refused names no token; what is read says the same over the
+/// wire of gRPC, and nothing is allowed without the one license.
+pub fn evaluation(scene: &Scene, bytes: &[u8]) -> bool {
+    let read = json::parse(bytes).and_then(|body| authzen::question::question(body, None));
+    let request = match read {
+        Ok(request) => request,
+        Err(malformed) => {
+            assert!(!malformed.to_string().contains(&scene.token), "a token in the words of a refusal");
+            return false;
+        }
+    };
+    let again = convert::question(convert::ask(request.clone())).unwrap();
+    assert_eq!(
+        CheckRequest { problems: request.problems.clone(), ..again },
+        request,
+        "two ways, two questions"
+    );
+    decide(scene, &request)
+}
+
+/// The law of every decision: nothing is allowed without the one license, or beyond it.
+fn decide(scene: &Scene, request: &CheckRequest) -> bool {
+    let decision = scene.runtime.block_on(scene.pdp.check(request, None, NOW)).unwrap();
     let allowed = decision.effect == Effect::Allow;
     assert_eq!(allowed, decision.reasons.is_empty());
     if allowed {

@@ -3,6 +3,7 @@
 //! A page holds rendered blocks between two comments; the words around them are written by hand.
 
 mod architecture;
+mod authzen;
 mod reasons;
 mod records;
 

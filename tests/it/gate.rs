@@ -27,6 +27,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The program under test.
 pub(crate) const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
+/// Whose licenses a site's gate honours.
+pub(crate) const ISSUER: &str = "https://data.example";
+
+/// An audience that a gate may be told to answer to.
+pub(crate) const AUDIENCE: &str = "gate-1";
+
 pub(crate) type Client = DecisionServiceClient<Channel>;
 
 /// Who signs licenses.
@@ -106,8 +112,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let site =
-            Self { folder: tempfile::tempdir().unwrap(), issuer: Issuer::new("https://data.example", 1) };
+        let site = Self { folder: tempfile::tempdir().unwrap(), issuer: Issuer::new(ISSUER, 1) };
         site.write("keys/issuer.json", &site.issuer.key_set(vec![site.issuer.jwk(KeyState::Active)]));
         site.write(
             "tollgate.yaml",

@@ -12,6 +12,7 @@
 
 mod admin_access;
 mod administration;
+mod authzen;
 mod caches;
 mod cases;
 mod collector;
@@ -37,5 +38,12 @@ mod secrets;
 mod serving;
 mod store;
 mod streams;
+mod surfaces;
 mod tls;
 mod volume;
+mod web;
+
+/// Licenses and requests that often fit each other.
+#[allow(dead_code, reason = "its other home asks for more of them")]
+#[path = "../props/samples.rs"]
+mod samples;

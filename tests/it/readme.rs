@@ -57,6 +57,9 @@ tollgate() {{
     *) command tollgate "$@" ;;
     esac
 }}
+curl() {{
+    command curl --fail-with-body --max-time 10 --retry 3 --retry-connrefused "${{@/127.0.0.1:9193/127.0.0.1:{http}}}"
+}}
 ready() {{
     for _ in $(seq 300); do
         if [ -S gate.sock ] || (exec 3<>/dev/tcp/127.0.0.1/"$1") 2>/dev/null; then return; fi
@@ -101,10 +104,9 @@ fn run(folder: &Path, script: &str) -> Output {
     output
 }
 
-#[test]
-fn the_commands_of_the_readme_work_and_print_what_it_says() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let page = read("README.md");
+/// Runs the commands of a page, and looks for what it says they print.
+fn run_page(name: &str) {
+    let page = read(name);
     let blocks = blocks(&page);
     let folder = TempDir::new().unwrap();
     let output = run(folder.path(), &script(&blocks));
@@ -116,6 +118,17 @@ fn the_commands_of_the_readme_work_and_print_what_it_says() {
             assert!(printed.contains(&line), "nothing printed `{line}`; this was:\n{}", printed.join("\n"));
         }
     }
+}
+
+#[test]
+fn the_commands_of_the_readme_work_and_print_what_it_says() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    run_page("README.md");
+}
+
+#[test]
+fn the_commands_of_the_authzen_page_work_and_print_what_it_says() {
+    run_page("docs/authzen.md");
 }
 
 #[test]

@@ -48,7 +48,21 @@ fn write_the_seeds_that_hold_a_license() {
     let message = prost::Message::encode_to_vec(&tollgate::grpc::convert::ask(request));
     let asked = prost::Message::encode_to_vec(&bodies::asked_by_envoy(&token));
     std::fs::write(folder().join("corpus/ext_authz/allowed"), asked).unwrap();
+    let evaluation = evaluation(&token).to_string();
+    std::fs::write(folder().join("corpus/evaluation/allowed.json"), evaluation).unwrap();
     std::fs::write(folder().join("corpus/token/signed"), token).unwrap();
     std::fs::write(folder().join("corpus/claims/licensed.json"), bodies::CLAIMS).unwrap();
     std::fs::write(folder().join("corpus/check_request/allowed"), message).unwrap();
+}
+
+/// [`bodies::question`] as AuthZEN has it.
+fn evaluation(token: &str) -> serde_json::Value {
+    let question = bodies::question();
+    let subject = question.subject;
+    serde_json::json!({
+        "subject": {"type": "user", "id": subject.id, "properties": {"organization": subject.organization}},
+        "action": {"name": question.action},
+        "resource": {"type": "dataset", "id": question.resource.id},
+        "context": {"license": token, "purpose": question.purpose, "region": question.region},
+    })
 }

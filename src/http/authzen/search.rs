@@ -20,7 +20,7 @@ pub(super) const MAX_BODY: usize = 64 << 10;
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Results {
     /// Where the list goes on.
-    page: Page,
+    page: NextPage,
     /// What the list stands for.
     context: SearchContext,
     /// What is allowed, of this page.
@@ -29,7 +29,7 @@ pub struct Results {
 
 /// Where a list goes on.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Page {
+pub struct NextPage {
     /// The `token` that the next page is asked for with; empty where there is none.
     next_token: String,
     /// The results of this page.
@@ -92,7 +92,7 @@ pub(super) async fn search(
         Sought::Action => Entity::Action { name },
     };
     Ok(Results {
-        page: Page {
+        page: NextPage {
             next_token: next.map(|from| conditions.token(from, span.limit)).unwrap_or_default(),
             count: names.len(),
         },
