@@ -81,8 +81,9 @@ impl App {
                 }
             };
             // What administrators asked for is done and answered, and who watches is told.
-            let (served, administered, ()) =
-                tokio::join!(&mut self.grpc_server, &mut self.admin_server, members);
+            // Whoever asked over HTTP is answered too.
+            let (served, administered, _, ()) =
+                tokio::join!(&mut self.grpc_server, &mut self.admin_server, &mut self.http_server, members);
             served.unwrap_or(Ok(())).and(administered.unwrap_or(Ok(())))
         };
         let served = tokio::time::timeout(self.shutdown.grace.get(), servers).await;

@@ -1,12 +1,17 @@
 //! What is wrong with a request, and where in it.
 //!
-//! Refuses to repeat values: a token in the wrong place does not come back in the words about it.
+//! Refuses to repeat values, and tokens where names belong: a token in the wrong place does not come back
+//! in the words about it.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The longest name of a member that is repeated, in characters.
+use crate::audit::redact;
+
+/// The longest name of a member that is repeated, in bytes.
 const MAX_NAME: usize = 64;
+/// The longest path that is repeated, in bytes.
+const MAX_PATH: usize = 512;
 
 /// A part of a request that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +31,7 @@ impl Malformed {
     pub(super) fn at(field: impl Into<String>, problem: impl Into<Cow<'static, str>>) -> Self {
         let field = field.into();
         // How serde_path_to_error calls the whole.
-        let field = if field == "." { String::new() } else { field };
+        let field = if field == "." { String::new() } else { redact::fit(&field, MAX_PATH).into_owned() };
         Self { field, problem: problem.into() }
     }
 
@@ -42,8 +47,8 @@ impl Malformed {
     }
 
     /// A name as far as it is repeated.
-    pub(super) fn shown(name: &str) -> String {
-        name.chars().take(MAX_NAME).collect()
+    pub(super) fn shown(name: &str) -> Cow<'_, str> {
+        redact::fit(name, MAX_NAME)
     }
 }
 

@@ -5,9 +5,13 @@ mod malformed;
 mod metadata;
 mod search;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::gate::{Gate, Site, ids};
+use super::gate::{Gate, PATIENCE, Site, eventually, ids};
 use super::web::{Reply, Web};
 
 pub(crate) const EVALUATION: &str = "/access/v1/evaluation";
@@ -256,6 +260,32 @@ async fn several_evaluations_go_as_far_as_their_semantic_says() {
         assert_eq!((reply.status, &reply.json()["field"]), (400, &json!(field)));
     }
     assert_eq!(decisions(&ask(None, json!(vec![json!({}); 1_000]))), [true; 1_000]);
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_the_gate_stops_is_answered() {
+    let gate = Gate::start(&[]);
+    let header = bearing(&gate.site().issuer.license("license-1"));
+    let body = evaluation("read").to_string();
+    let (begun, rest) = body.split_at(20);
+    let head = format!(
+        "host: gate\r\ncontent-type: application/json\r\nauthorization: {header}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(gate.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "POST {EVALUATION} HTTP/1.1\r\n{head}{begun}").unwrap();
+    // The gate has begun to read it when it has answered somebody who came later.
+    assert_eq!(gate.get("/healthz").0, 200);
+    gate.signal("TERM");
+    eventually("it takes nobody in any more", async || TcpStream::connect(gate.http).is_err()).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    write!(stream, "{rest}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"decision\":true"), "{answer}");
+    let ended = gate.ended().await;
+    assert_eq!((ended.code, ended.site.records().len()), (Some(0), 1));
 }
 
 #[tokio::test]

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+use serde_json::json;
 use tollgate::proto::v1::check_request::License;
 use tollgate::proto::v1::{CheckBatchRequest, CheckRequest, HolderEvidence, Resource, Subject};
 use tonic::Request;
 
+use super::authzen::{EVALUATION, EVALUATIONS, bearing};
 use super::collector::Collector;
-use super::gate::{Issuer, Site, ask, eventually, is_allowed};
+use super::gate::{Gate, Issuer, Site, ask, eventually, is_allowed};
+use super::web::Web;
 
 /// What a log is fooled with.
 const WEIRD: &str = "\u{1b}[31m\r\n{\"decision\":\"allow\"}\u{0}\u{202e}%s${jndi:x}";
@@ -51,6 +54,47 @@ fn filled(license: Option<License>, text: &str) -> CheckRequest {
         explain: true,
         dry_run: false,
     }
+}
+
+/// AuthZEN's answers to questions that have the token where it belongs, and in every place where it does not.
+fn ask_over_http(gate: &Gate, token: &str) -> String {
+    let own = || json!(token);
+    let everywhere = json!({
+        "subject": {"type": own(), "id": own(), "properties": {"organization": own(), "roles": [own()]}},
+        "action": {"name": own()},
+        "resource": {"type": own(), "id": own(), "properties": {token: own()}},
+        "context": {
+            "license": own(), "purpose": own(), "region": own(), "project": own(), "environment": own(),
+            "combined_with": [own()], "usage": {token: -1}, "request_id": own(), "attributes": {token: own()},
+            "supported_obligations": [own()], "holder": {"spiffe_id": own()}, "weather": own(),
+        },
+    });
+    let mut bodies = vec![everywhere.to_string()];
+    for (pointer, value) in [
+        ("/subject", own()),
+        ("/context/usage", json!({token: {token: own()}})),
+        ("/context", json!({token: 1, "attributes": {token: 2}})),
+        ("/context/license_id", own()),
+    ] {
+        let mut body = everywhere.clone();
+        let (holder, name) = pointer.rsplit_once('/').unwrap();
+        body.pointer_mut(holder).unwrap()[name] = value;
+        bodies.push(body.to_string());
+    }
+    // A member that is given twice, beside others and below one.
+    let name = own().to_string();
+    bodies.push(format!("{{{name}: 1, {name}: 2}}"));
+    bodies.push(format!("{{{name}: {{{name}: 9007199254740993}}}}"));
+    bodies.push(name);
+    let mut answers = String::new();
+    for body in bodies {
+        for path in [EVALUATION, EVALUATIONS, "/access/v1/search/resource"] {
+            let bearing = bearing(token);
+            let headers = [("content-type", "application/json"), ("authorization", bearing.as_str())];
+            answers.push_str(&Web::to(gate).send(&format!("POST {path}"), &headers, body.as_bytes()).body);
+        }
+    }
+    answers + "\n"
 }
 
 /// Tokens that are good, forged, cut, dressed up and of strangers.
@@ -144,6 +188,7 @@ async fn no_canary_is_seen_in_anything_a_gate_writes() {
                 Err(status) => answers.push_str(&format!("{status:?}\n")),
             }
         }
+        answers.push_str(&ask_over_http(&gate, token));
         let batch = CheckBatchRequest { requests: questions, semantic: 0 };
         answers.push_str(&format!("{:?}\n", client.check_batch(batch).await));
     }
