@@ -9,6 +9,7 @@ mod admin;
 pub mod convert;
 mod deadline;
 mod decision;
+pub mod envoy;
 pub mod ext_authz;
 mod health;
 mod hub;

@@ -3,15 +3,11 @@
 //! Refuses to deny by a gRPC status, which Envoy takes for an outage: that is only for what could not be decided.
 
 mod answer;
-pub mod denial;
 mod evidence;
 mod headers;
 mod metadata;
 mod path;
-mod problem;
-mod ratelimit;
 mod request;
-mod visible;
 
 use std::sync::Arc;
 

@@ -5,8 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
@@ -15,20 +14,20 @@ use envoy_types::pb::google::rpc;
 use prost::Message;
 use tonic::{Code as GrpcCode, Status};
 
-use super::denial::Denial;
 use super::metadata::{list, object, text};
 use super::request::Asked;
-use super::{problem, ratelimit, visible};
 use crate::audit::redact::fit;
 use crate::config::Envoy;
 use crate::domain::time::Timestamp;
 use crate::domain::{Decision, Effect};
+use crate::grpc::envoy::denial::Denial;
+use crate::grpc::envoy::refusal::Refusal;
+use crate::grpc::envoy::{DECISION_ID, codes, fields, header, visible};
 use crate::grpc::{convert, status};
 
 /// The headers that say what was allowed. One that is not set is taken away: the client may have sent it.
 const ID: &str = "x-license-id";
 const TIER: &str = "x-license-tier";
-const DECISION_ID: &str = "x-license-decision-id";
 const OBLIGATIONS: &str = "x-license-obligations";
 
 /// The most bytes of a name in a header: a longer one is left out.
@@ -59,8 +58,7 @@ pub(super) fn answer(
             (GrpcCode::Ok, HttpResponse::OkResponse(allow(decision, license, asked, envoy, now)?))
         }
         Effect::Deny => {
-            let denial = Denial::of_all(decision.reasons.iter().map(|reason| reason.code));
-            (GrpcCode::PermissionDenied, HttpResponse::DeniedResponse(deny(denial, decision, asked, now)))
+            (GrpcCode::PermissionDenied, HttpResponse::DeniedResponse(deny(decision, asked, now)))
         }
     };
     let status = rpc::Status { code: code.into(), ..rpc::Status::default() };
@@ -95,29 +93,19 @@ fn allow(
         headers_to_remove.extend(asked.license_headers.iter().cloned());
     }
     let headers = said.into_iter().filter_map(|(name, value)| Some(header(name, value?))).collect();
-    let response_headers_to_add = quotas(decision, now);
+    let response_headers_to_add = fields(&decision.quotas, now);
     Ok(OkHttpResponse { headers, headers_to_remove, response_headers_to_add, ..OkHttpResponse::default() })
 }
 
-fn deny(denial: Denial, decision: &Decision, asked: &Asked, now: Timestamp) -> DeniedHttpResponse {
-    let mut headers = quotas(decision, now);
-    headers.push(header(DECISION_ID, decision.id.to_string()));
-    if denial == Denial::Exhausted
-        && let Some(seconds) = ratelimit::retry_after(&decision.quotas, now)
-    {
-        headers.push(header("retry-after", seconds.to_string()));
-    }
+fn deny(decision: &Decision, asked: &Asked, now: Timestamp) -> DeniedHttpResponse {
+    let Refusal { denial, mut headers, body } = Refusal::of(decision, asked.is_grpc, now);
     if asked.is_grpc {
         // Envoy makes a gRPC status of an HTTP status, and a coarse one: these say it finely.
         headers.push(header("grpc-status", i32::from(denial.grpc()).to_string()));
-        headers.push(header("grpc-message", visible::grpc_message(&problem::sentence(denial, decision))));
+        headers.push(header("grpc-message", visible::grpc_message(&body)));
         return denied(Denial::Forbidden, headers, String::new());
     }
-    if denial == Denial::Unlicensed {
-        headers.push(header("www-authenticate", "License".to_owned()));
-    }
-    headers.push(header("content-type", problem::CONTENT_TYPE.to_owned()));
-    denied(denial, headers, problem::body(denial, decision))
+    denied(denial, headers, body)
 }
 
 fn denied(denial: Denial, headers: Vec<HeaderValueOption>, body: String) -> DeniedHttpResponse {
@@ -125,23 +113,9 @@ fn denied(denial: Denial, headers: Vec<HeaderValueOption>, body: String) -> Deni
     DeniedHttpResponse { status, headers, body }
 }
 
-/// What the client is told of its quotas.
-fn quotas(decision: &Decision, now: Timestamp) -> Vec<HeaderValueOption> {
-    let policy = ratelimit::policy(&decision.quotas).map(|text| header("ratelimit-policy", text));
-    let remaining = ratelimit::remaining(&decision.quotas, now).map(|text| header("ratelimit", text));
-    policy.into_iter().chain(remaining).collect()
-}
-
-/// A header in place of any of that name.
-fn header(name: &str, value: String) -> HeaderValueOption {
-    let header = HeaderValue { key: name.to_owned(), value, ..HeaderValue::default() };
-    let append_action = HeaderAppendAction::OverwriteIfExistsOrAdd.into();
-    HeaderValueOption { header: Some(header), append_action, ..HeaderValueOption::default() }
-}
-
 /// What other filters and access logs may know, under the name of this filter.
 fn told(decision: &Decision, license: Option<Licensed<'_>>, asked: &Asked, envoy: &Envoy) -> Struct {
-    let codes = problem::codes(decision).into_iter().map(|code| text(code.as_str())).collect();
+    let codes = codes(decision).into_iter().map(|code| text(code.as_str())).collect();
     // As text: numbers are doubles here.
     let left =
         |quota: &crate::domain::outcome::QuotaState| (quota.id.clone(), text(quota.remaining.to_string()));

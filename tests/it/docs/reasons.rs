@@ -1,7 +1,7 @@
 //! `docs/reasons.md`: every reason code, and which step or policy names it.
 
 use tollgate::domain::Code;
-use tollgate::grpc::ext_authz::denial::Denial;
+use tollgate::grpc::envoy::denial::Denial;
 
 use super::assert_blocks_current;
 use crate::order::{root, sources};
@@ -33,7 +33,7 @@ fn steps(code: Code) -> Vec<String> {
     let files = sources().into_iter().filter(|(path, text)| {
         // Cases are about decisions, they make none; nor does the list of codes, or that of their statuses.
         let decides = !path.ends_with("tests.rs") && !path.starts_with("cases");
-        let lists = path.ends_with("domain/reason.rs") || path.ends_with("ext_authz/denial.rs");
+        let lists = path.ends_with("domain/reason.rs") || path.ends_with("envoy/denial.rs");
         decides && !lists && names_it(text)
     });
     files.map(|(path, _)| path.display().to_string()).collect()

@@ -23,7 +23,7 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 const QUOTA_EXCEEDED_TITLE: &str = "Request cannot be satisfied as assigned quota has been exceeded";
 
 /// The codes of a denial, each once.
-pub(super) fn codes(decision: &Decision) -> BTreeSet<Code> {
+pub(in crate::grpc) fn codes(decision: &Decision) -> BTreeSet<Code> {
     decision.reasons.iter().map(|reason| reason.code).collect()
 }
 

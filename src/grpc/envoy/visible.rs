@@ -11,17 +11,17 @@ const IN_MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
 const IN_HEADER: &AsciiSet = &IN_MESSAGE.add(b' ');
 
 /// The text, percent-encoded where it is not visible.
-pub(super) fn text(text: &str) -> String {
+pub(in crate::grpc) fn text(text: &str) -> String {
     utf8_percent_encode(text, IN_HEADER).to_string()
 }
 
 /// The text as `grpc-message` has it.
-pub(super) fn grpc_message(text: &str) -> String {
+pub(in crate::grpc) fn grpc_message(text: &str) -> String {
     utf8_percent_encode(text, IN_MESSAGE).to_string()
 }
 
 /// The value as JSON on one line, in ASCII. None where it has no JSON.
-pub(super) fn json(value: &impl Serialize) -> Option<String> {
+pub(in crate::grpc) fn json(value: &impl Serialize) -> Option<String> {
     let text = serde_json::to_string(value).ok()?;
     let mut ascii = String::with_capacity(text.len());
     for c in text.chars() {

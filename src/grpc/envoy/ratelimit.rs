@@ -5,6 +5,9 @@
 
 use std::fmt::Write;
 
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+
+use super::header;
 use crate::domain::Amount;
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
@@ -17,8 +20,15 @@ const MAX_NAME: usize = 128;
 /// The largest integer of a structured field (RFC 9651).
 const MAX_INTEGER: i128 = 999_999_999_999_999;
 
+/// What the client is told of its quotas.
+pub(in crate::grpc) fn fields(quotas: &[QuotaState], now: Timestamp) -> Vec<HeaderValueOption> {
+    let policy = policy(quotas).map(|text| header("ratelimit-policy", text));
+    let remaining = remaining(quotas, now).map(|text| header("ratelimit", text));
+    policy.into_iter().chain(remaining).collect()
+}
+
 /// `RateLimit-Policy`, where there is a quota to tell of: how much, in which time, of what.
-pub(super) fn policy(quotas: &[QuotaState]) -> Option<String> {
+fn policy(quotas: &[QuotaState]) -> Option<String> {
     list(quotas, |item, quota, limit| {
         // Writing to a string cannot fail.
         let _ = write!(item, ";q={limit}");
@@ -32,7 +42,7 @@ pub(super) fn policy(quotas: &[QuotaState]) -> Option<String> {
 }
 
 /// `RateLimit`: what is left, and for how long.
-pub(super) fn remaining(quotas: &[QuotaState], now: Timestamp) -> Option<String> {
+fn remaining(quotas: &[QuotaState], now: Timestamp) -> Option<String> {
     list(quotas, |item, quota, _| {
         let _ = write!(item, ";r={}", quota.remaining.millionths() / Amount::ONE.millionths());
         if let Some(end) = quota.resets_at {
