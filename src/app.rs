@@ -46,6 +46,8 @@ pub struct App {
     http: Option<SocketAddr>,
     /// Turns true when listeners are to close.
     closing: watch::Sender<bool>,
+    /// Turns true when what is still under way can be waited for no longer.
+    leaving: watch::Sender<bool>,
     grpc_server: JoinHandle<Result<(), grpc::GrpcError>>,
     http_server: JoinHandle<()>,
     admin_server: JoinHandle<Result<(), grpc::GrpcError>>,
@@ -133,7 +135,7 @@ impl App {
             bind(&config.listeners.hub.listener()).await?,
             bind(&config.listeners.http).await?,
         );
-        let (closing, _) = watch::channel(false);
+        let (closing, leaving) = (watch::Sender::new(false), watch::Sender::new(false));
         let addresses = (decisions.local_addr(), own.local_addr(), members.local_addr(), probes.local_addr());
         let administration = Administration::new(
             &config.gate.name,
@@ -162,7 +164,7 @@ impl App {
             limits.clone(),
             instruments.clone(),
             config.envoy.clone(),
-            closing.subscribe(),
+            grpc::Ends { streams: closing.subscribe(), responses: leaving.subscribe() },
         );
         let grpc_server = tokio::spawn(grpc.serve(decisions, turned(closing.subscribe())));
         let http = http::Server::new(readiness.clone(), instruments, keyring, authzen, &config.listeners);
@@ -187,6 +189,7 @@ impl App {
             hub: addresses.2,
             http: addresses.3,
             closing,
+            leaving,
             grpc_server,
             http_server,
             admin_server,

@@ -11,6 +11,7 @@ mod deadline;
 mod decision;
 pub mod envoy;
 pub mod ext_authz;
+mod ext_proc;
 mod health;
 mod hub;
 mod status;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
     self, Authorization, AuthorizationServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    self, ExternalProcessor, ExternalProcessorServer,
 };
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -44,6 +48,7 @@ use crate::telemetry::readiness::Readiness;
 
 use decision::Decisions;
 use ext_authz::ExtAuthz;
+use ext_proc::ExtProc;
 use health::Health;
 use stream::Streams;
 
@@ -64,7 +69,15 @@ pub struct Server {
     limits: Limits,
     instruments: Instruments,
     envoy: Envoy,
-    closing: watch::Receiver<bool>,
+    ends: Ends,
+}
+
+/// When what goes on is to end; each turns true then.
+pub struct Ends {
+    /// Streams of those who ask for a use that lasts: they can ask another gate.
+    pub streams: watch::Receiver<bool>,
+    /// Responses that are under way: nobody can hand them over to another gate.
+    pub responses: watch::Receiver<bool>,
 }
 
 /// The gRPC server cannot be built.
@@ -76,8 +89,7 @@ pub enum GrpcError {
 }
 
 impl Server {
-    /// A server that asks `pdp`, and ends its streams when `closing` turns true. What Envoy asks is read as
-    /// `envoy` says.
+    /// A server that asks `pdp`, and ends what goes on as `ends` says. What Envoy asks is read as `envoy` says.
     pub fn new(
         pdp: Arc<Pdp>,
         readiness: Readiness,
@@ -85,9 +97,9 @@ impl Server {
         limits: Limits,
         instruments: Instruments,
         envoy: Envoy,
-        closing: watch::Receiver<bool>,
+        ends: Ends,
     ) -> Self {
-        Self { pdp, readiness, clock, limits, instruments, envoy, closing }
+        Self { pdp, readiness, clock, limits, instruments, envoy, ends }
     }
 
     /// Serves until `shutdown` resolves, then answers what is under way and resolves. Health
@@ -101,24 +113,25 @@ impl Server {
         listener: Listener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), GrpcError> {
-        let streams =
-            Streams { pdp: Arc::clone(&self.pdp), clock: self.clock.clone(), closing: self.closing };
-        let authorization = ExtAuthz::new(Arc::clone(&self.pdp), self.clock.clone(), self.envoy);
-        let decisions =
-            Decisions { pdp: self.pdp, clock: self.clock, message_limit: bytes(&self.limits), streams };
-        let deciding = Deciding { decisions, authorization };
+        let (pdp, clock) = (self.pdp, self.clock);
+        let streams = Streams { pdp: Arc::clone(&pdp), clock: clock.clone(), closing: self.ends.streams };
+        let responses = ExtProc::new(Arc::clone(&pdp), clock.clone(), &self.envoy, self.ends.responses);
+        let authorization = ExtAuthz::new(Arc::clone(&pdp), clock.clone(), self.envoy);
+        let decisions = Decisions { pdp, clock, message_limit: bytes(&self.limits), streams };
+        let deciding = Deciding { decisions, authorization, responses };
         serve(deciding, &self.readiness, &self.limits, self.instruments, listener, shutdown).await
     }
 }
 
 /// What decides.
-struct Deciding<D, A> {
+struct Deciding<D, A, P> {
     decisions: D,
     authorization: A,
+    responses: P,
 }
 
-async fn serve<D: DecisionService, A: Authorization>(
-    deciding: Deciding<D, A>,
+async fn serve<D: DecisionService, A: Authorization, P: ExternalProcessor>(
+    deciding: Deciding<D, A, P>,
     readiness: &Readiness,
     limits: &Limits,
     instruments: Instruments,
@@ -130,6 +143,8 @@ async fn serve<D: DecisionService, A: Authorization>(
         decisions: DecisionServiceServer::new(deciding.decisions).max_decoding_message_size(bytes(limits)),
         authorization: AuthorizationServer::new(deciding.authorization)
             .max_decoding_message_size(bytes(limits)),
+        responses: ExternalProcessorServer::new(deciding.responses)
+            .max_decoding_message_size(ext_proc::LARGEST),
         health: HealthServer::new(health),
         reflection: reflection(&[decision_service_server::SERVICE_NAME, health_server::SERVICE_NAME])?,
         longest: limits.request_timeout.get(),
@@ -173,9 +188,10 @@ fn reflection(
     Ok(listed.fold(builder, |builder, name| builder.with_service_name(*name)).build_v1()?)
 }
 
-struct Services<D, A, R> {
+struct Services<D, A, P, R> {
     decisions: DecisionServiceServer<D>,
     authorization: AuthorizationServer<A>,
+    responses: ExternalProcessorServer<P>,
     health: HealthServer<Health>,
     reflection: ServerReflectionServer<R>,
     /// The most time given to a request, whatever deadline its caller set.
@@ -183,7 +199,7 @@ struct Services<D, A, R> {
     instruments: Instruments,
 }
 
-impl<D: DecisionService, A: Authorization, R: ServerReflection> Services<D, A, R> {
+impl<D: DecisionService, A: Authorization, P: ExternalProcessor, R: ServerReflection> Services<D, A, P, R> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let allowed = deadline::of_caller(request.headers()).unwrap_or(self.longest).min(self.longest);
         let begun = Instant::now();
@@ -196,6 +212,10 @@ impl<D: DecisionService, A: Authorization, R: ServerReflection> Services<D, A, R
             }
             authorization_server::SERVICE_NAME => {
                 let call = self.authorization.clone().call(request);
+                return self.decide(begun, allowed, call).await;
+            }
+            external_processor_server::SERVICE_NAME => {
+                let call = self.responses.clone().call(request);
                 return self.decide(begun, allowed, call).await;
             }
             health_server::SERVICE_NAME => self.health.clone().call(request),

@@ -119,7 +119,7 @@ impl Quotas {
             return Ok(self.repeat(held, of, now).await);
         }
         let mut reasons = Vec::new();
-        for wanted in &wanted {
+        for wanted in wanted.iter().filter(|wanted| wanted.is_asked) {
             match self.spend(wanted, now).await {
                 Ok(bucket) => held.charge(Charge::of(wanted, bucket)),
                 Err(reason) => reasons.push(reason),
@@ -148,7 +148,7 @@ impl Quotas {
     pub async fn rehearse(&self, of: &Use<'_>, now: Timestamp) -> Result<Vec<QuotaState>, Denied> {
         let wanted = self.wanted(of, now)?;
         let mut reasons = Vec::new();
-        for wanted in &wanted {
+        for wanted in wanted.iter().filter(|wanted| wanted.is_asked) {
             match self.look(wanted).await {
                 Ok(remaining) if remaining >= wanted.least() => {}
                 Ok(remaining) => reasons.push(wanted.exceeded(remaining)),
@@ -311,7 +311,13 @@ impl std::fmt::Debug for Quotas {
 
 impl From<Reason> for Denied {
     fn from(reason: Reason) -> Self {
-        Self { reasons: vec![reason], states: Vec::new() }
+        Self::from(vec![reason])
+    }
+}
+
+impl From<Vec<Reason>> for Denied {
+    fn from(reasons: Vec<Reason>) -> Self {
+        Self { reasons, states: Vec::new() }
     }
 }
 
@@ -326,6 +332,9 @@ struct Wanted<'a> {
     window: Window,
     limit: Amount,
     need: Amount,
+    /// Whether it has a say. A use that goes on and uses nothing of the metric hangs on nothing of it: what it
+    /// needed was taken when it began.
+    is_asked: bool,
 }
 
 impl<'a> Wanted<'a> {
@@ -339,7 +348,8 @@ impl<'a> Wanted<'a> {
             None if of.is_request && quota.metric == REQUESTS => Amount::ONE,
             None => Amount::ZERO,
         };
-        Ok(Self { quota, counter: counter(of, quota), window, limit, need })
+        let is_asked = of.is_request || of.usage.contains_key(&quota.metric);
+        Ok(Self { quota, counter: counter(of, quota), window, limit, need, is_asked })
     }
 
     fn key(&self) -> Key {

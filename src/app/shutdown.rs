@@ -13,6 +13,9 @@ use super::App;
 /// The least time given to the last records, however short the grace: a disk that is tried again needs it.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 
+/// The part of the grace after which what is still under way is told to end by itself.
+const WAITED: f64 = 0.9;
+
 /// What went wrong while stopping.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
@@ -86,7 +89,19 @@ impl App {
                 tokio::join!(&mut self.grpc_server, &mut self.admin_server, &mut self.http_server, members);
             served.unwrap_or(Ok(())).and(administered.unwrap_or(Ok(())))
         };
-        let served = tokio::time::timeout(self.shutdown.grace.get(), servers).await;
+        let grace = self.shutdown.grace.get();
+        let leaving = async {
+            tokio::time::sleep(grace.mul_f64(WAITED)).await;
+            self.leaving.send_replace(true);
+            std::future::pending().await
+        };
+        let served = tokio::time::timeout(grace, async {
+            tokio::select! {
+                served = servers => served,
+                served = leaving => served,
+            }
+        })
+        .await;
         if served.is_err() {
             tracing::warn!("requests were cut: they did not finish within the grace");
         }

@@ -53,6 +53,21 @@ pub struct Envoy {
     /// Puts the question into Envoy's dynamic metadata with an allow, so that a stream can be asked about again and be
     /// cut. It holds the license's token: it is not to be logged.
     pub kill_switch: bool,
+    /// Counts the `bytes` of responses, and the `messages` of those of gRPC. A response that its license limits is handed
+    /// over chunk by chunk, and no byte passes that a quota does not leave.
+    pub metering: bool,
+    /// What becomes of responses that are still under way when `shutdown.grace` is nearly over.
+    pub unfinished: Unfinished,
+}
+
+/// What becomes of a response when its gate leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Unfinished {
+    /// It is cut.
+    Cut,
+    /// It goes on, and nobody watches over it. One that must be counted is cut all the same.
+    Release,
 }
 
 impl Default for Envoy {
@@ -79,6 +94,8 @@ impl Default for Envoy {
             jwt_payload_key: None,
             keep_license: false,
             kill_switch: true,
+            metering: true,
+            unfinished: Unfinished::Cut,
         }
     }
 }

@@ -40,6 +40,14 @@ pub struct Running {
     trace_id: Option<String>,
 }
 
+/// What was asked and allowed, and what tells of changes since.
+struct Asked {
+    request: CheckRequest,
+    license: Arc<Known>,
+    pulse: watch::Receiver<u64>,
+    trace_id: Option<String>,
+}
+
 impl Pdp {
     /// Decides about a use that lasts.
     ///
@@ -57,13 +65,53 @@ impl Pdp {
         let Some(license) = license.filter(|_| decision.effect == Effect::Allow) else {
             return Ok(Opened::Denied(decision));
         };
+        request.usage.clear();
+        self.run(Asked { request, license, pulse, trace_id }, decision, now).await
+    }
+
+    /// Goes on with a use that was allowed a moment ago, by this gate or another: asks the whole question again,
+    /// and takes nothing a second time. Only a denial is recorded.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn resume(
+        self: &Arc<Self>,
+        mut request: CheckRequest,
+        trace_id: Option<String>,
+        now: Timestamp,
+    ) -> Result<Opened, DecideError> {
+        let started = Instant::now();
+        let pulse = self.pulse.subscribe();
+        request.usage.clear();
+        let presented = self.look_up(&request).await;
+        let (mut decision, license) = self.decide(&request, presented, now);
+        self.check_acceptance(license.as_deref(), &mut decision).await;
+        match license {
+            Some(license) if decision.effect == Effect::Allow => {
+                self.run(Asked { request, license, pulse, trace_id }, decision, now).await
+            }
+            license => {
+                let trace = trace_id.as_deref();
+                self.record(&request, license.as_deref(), &mut decision, trace, now, started).await?;
+                self.instruments.stream_ended(decision.reasons.iter().map(|reason| reason.code));
+                Ok(Opened::Denied(decision))
+            }
+        }
+    }
+
+    /// Watches over a use that is allowed.
+    async fn run(
+        self: &Arc<Self>,
+        asked: Asked,
+        decision: Decision,
+        now: Timestamp,
+    ) -> Result<Opened, DecideError> {
+        let Asked { mut request, license, pulse, trace_id } = asked;
         let watcher = self.state.revocations.watch(standing::subject(&license));
         if let Ok(Presented::Registered(registered)) = self.look_up(&request).await {
             request.license = LicenseRef::Token(registered.token.clone());
         }
-        let pdp = Arc::clone(self);
-        let mut running = Running { pdp, request, license, watcher, pulse, trace_id };
-        running.request.usage.clear();
+        let running = Running { pdp: Arc::clone(self), request, license, watcher, pulse, trace_id };
         // The watcher came after the decision.
         match running.objection(now).await? {
             Some(ended) => Ok(Opened::Denied(ended)),
@@ -94,23 +142,34 @@ impl Running {
     ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
         let reasons = check_report(usage);
         if !reasons.is_empty() {
-            return self.end(reasons, Vec::new(), now).await.map(Err);
+            return self.end(Denied::from(reasons), now).await.map(Err);
         }
+        match self.take(usage, now).await {
+            Ok(states) => Ok(Ok(states)),
+            Err(denied) => self.end(denied, now).await.map(Err),
+        }
+    }
+
+    /// Takes more from quotas, or says why not; that alone does not end the use.
+    ///
+    /// # Errors
+    /// A reason for each quota that does not leave enough.
+    pub async fn take(
+        &self,
+        usage: &BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<Vec<QuotaState>, Denied> {
         let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) };
         let quotas = &self.pdp.state.quotas;
-        let taken = if self.request.dry_run {
-            quotas.rehearse(&of, now).await
-        } else {
-            quotas.reserve(&of, None, now).await.map(|held| {
-                let states = held.states().to_vec();
-                held.commit(&of, now);
-                states
-            })
-        };
-        match taken {
-            Ok(states) => Ok(Ok(states)),
-            Err(Denied { reasons, states }) => self.end(reasons, states, now).await.map(Err),
+        if self.request.dry_run {
+            return quotas.rehearse(&of, now).await;
         }
+        quotas.reserve(&of, None, now).await.map(|held| held.consume(&of, now))
+    }
+
+    /// Whether the license limits how much is used of a metric.
+    pub fn is_limited(&self, metric: &str) -> bool {
+        self.license.license.claims.terms.quotas.iter().any(|quota| quota.metric == metric)
     }
 
     /// The decision that ends the use because a quota that it reported to is empty.
@@ -133,7 +192,7 @@ impl Running {
         if reasons.is_empty() {
             return Ok(None);
         }
-        self.end(reasons, states.to_vec(), now).await.map(Some)
+        self.end(Denied { reasons, states: states.to_vec() }, now).await.map(Some)
     }
 
     /// Resolves with the decision that ends the use, when it may not go on. Dropping the future loses
@@ -161,7 +220,7 @@ impl Running {
     async fn objection(&self, now: Timestamp) -> Result<Option<Decision>, DecideError> {
         let LicenseRef::Token(token) = &self.request.license else {
             let reason = Reason::new(Code::LicenseMissing, "the license of the stream is gone");
-            return self.end(vec![reason], Vec::new(), now).await.map(Some);
+            return self.end(Denied::from(reason), now).await.map(Some);
         };
         let (decision, _) = self.pdp.decide(&self.request, Ok(Presented::Token(token)), now);
         if decision.effect == Effect::Allow {
@@ -170,25 +229,24 @@ impl Running {
         self.recorded(decision, now).await.map(Some)
     }
 
-    async fn end(
-        &self,
-        reasons: Vec<Reason>,
-        quotas: Vec<QuotaState>,
-        now: Timestamp,
-    ) -> Result<Decision, DecideError> {
+    /// The decision that ends the use because of a denial.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn end(&self, denied: Denied, now: Timestamp) -> Result<Decision, DecideError> {
         let mut decision = Decision {
             id: DecisionId::new(now),
             effect: Effect::Deny,
             reasons: Vec::new(),
             obligations: Vec::new(),
             valid_until: Some(self.license.license.claims.exp),
-            quotas,
+            quotas: denied.states,
             reservation: None,
             status_as_of: self.pdp.state.revocations.as_of(now).ok(),
             policy_revision: self.pdp.policies.current().revision().clone(),
             granting_policies: Vec::new(),
         };
-        reasons.into_iter().for_each(|reason| deny(&mut decision, reason));
+        denied.reasons.into_iter().for_each(|reason| deny(&mut decision, reason));
         self.recorded(decision, now).await
     }
 

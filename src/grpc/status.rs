@@ -34,6 +34,16 @@ pub(super) fn undecided(error: DecideError) -> Status {
     }
 }
 
+/// Envoy hands over a response in a way that nothing can be decided about.
+pub(super) fn unusable(problem: &str) -> Status {
+    with_info(Code::FailedPrecondition, "STREAM_UNUSABLE", problem)
+}
+
+/// A response that Envoy only shows is cut.
+pub(super) fn cut(code: Code, details: String) -> Status {
+    with_info(code, "CUT", details)
+}
+
 /// A reservation was not settled.
 pub(super) fn unsettled(error: SettleError) -> Status {
     match &error {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use envoy_types::pb::envoy::service::auth::v3 as auth;
+use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 use tokio_stream::StreamExt;
@@ -86,9 +87,21 @@ impl Authorization for Scripted {
     }
 }
 
+#[tonic::async_trait]
+impl ExternalProcessor for Scripted {
+    type ProcessStream = tokio_stream::Pending<Result<ProcessingResponse, Status>>;
+
+    async fn process(
+        &self,
+        _: tonic::Request<tonic::Streaming<ProcessingRequest>>,
+    ) -> Result<tonic::Response<Self::ProcessStream>, Status> {
+        Ok(tonic::Response::new(tokio_stream::pending()))
+    }
+}
+
 impl Scripted {
-    fn deciding(self) -> Deciding<Self, Self> {
-        Deciding { decisions: self.clone(), authorization: self }
+    fn deciding(self) -> Deciding<Self, Self, Self> {
+        Deciding { decisions: self.clone(), authorization: self.clone(), responses: self }
     }
 }
 

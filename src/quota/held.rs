@@ -105,28 +105,30 @@ impl Held {
         if self.repeat {
             return None;
         }
-        let charges = std::mem::take(&mut self.charges);
-        let usage = std::mem::take(&mut self.usage);
-        let shared = &self.quotas.0;
-        let key = |metric: &str| UsageKey {
-            issuer: of.issuer.to_owned(),
-            license: of.license.to_owned(),
-            assignee: of.assignee.to_owned(),
-            user: of.user.to_owned(),
-            project: of.project.to_owned(),
-            metric: metric.to_owned(),
-            hour: hour(now),
-        };
-        for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
-            shared.meter.add(key(metric), *amount);
-        }
+        let (charges, usage) = self.count(of, now);
         if charges.iter().all(|charge| !charge.amount.is_positive()) {
             return None;
         }
         let id = Uuid::new_v4();
-        let (key, states) = (key(""), std::mem::take(&mut self.states));
-        shared.reservations.put(id, Arc::new(Reservation { charges, usage, key, states }));
+        let (key, states) = (key(of, "", now), std::mem::take(&mut self.states));
+        self.quotas.0.reservations.put(id, Arc::new(Reservation { charges, usage, key, states }));
         Some(id)
+    }
+
+    /// The same for good: there is nothing to settle. Returns how the quotas stand.
+    pub fn consume(mut self, of: &Use<'_>, now: Timestamp) -> Vec<QuotaState> {
+        if !self.repeat {
+            self.count(of, now);
+        }
+        std::mem::take(&mut self.states)
+    }
+
+    fn count(&mut self, of: &Use<'_>, now: Timestamp) -> (Vec<Charge>, Vec<(String, Amount)>) {
+        let usage = std::mem::take(&mut self.usage);
+        for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
+            self.quotas.0.meter.add(key(of, metric, now), *amount);
+        }
+        (std::mem::take(&mut self.charges), usage)
     }
 
     fn put_back(&mut self) {
@@ -165,6 +167,19 @@ pub(super) fn conflict(once: &Once<'_>) -> Reason {
     let admin = format!("request_id: `{}` was used for another question", once.request_id);
     Reason::new(Code::ContextInvalid, admin)
         .would_pass_if("each question has a `request_id` of its own, and only its repeats have the same")
+}
+
+/// What usage is counted under.
+fn key(of: &Use<'_>, metric: &str, now: Timestamp) -> UsageKey {
+    UsageKey {
+        issuer: of.issuer.to_owned(),
+        license: of.license.to_owned(),
+        assignee: of.assignee.to_owned(),
+        user: of.user.to_owned(),
+        project: of.project.to_owned(),
+        metric: metric.to_owned(),
+        hour: hour(now),
+    }
 }
 
 /// The beginning of the hour, in UTC.

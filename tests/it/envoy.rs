@@ -5,8 +5,12 @@
 
 mod allowing;
 mod client;
+mod counting;
+mod cutting;
 mod denying;
+mod download;
 mod identity;
+mod leaving;
 mod paths;
 mod remote;
 mod upstream;
@@ -63,7 +67,7 @@ struct Envoy {
     stdout: Lines,
     stderr: Lines,
     /// Where it listens for data.
-    data: SocketAddr,
+    pub(crate) data: SocketAddr,
     admin: SocketAddr,
 }
 
