@@ -9,6 +9,7 @@ name, `own` as its values over `defaults`, and `scopes` for the others. Nearly e
 {{- $scopes := index . 1 }}
 {{- range $component := list "hub" "gate" "sidecar" }}
 {{- $own := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy (get $root.Values $component)) }}
+{{- if eq $component "gate" }}{{ $_ := set $own "serves" (list "decisions") }}{{ end }}
 {{- if eq $component "sidecar" }}{{ $own = mergeOverwrite $own (dict "store" "hub" "serves" list) }}{{ end }}
 {{- $_ := set $scopes $component (merge (dict "component" $component "own" $own "scopes" $scopes) $root) }}
 {{- end }}

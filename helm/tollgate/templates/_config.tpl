@@ -26,6 +26,10 @@
 {{- with fromJsonArray (include "tollgate.members" .) }}{{ $_ := set $listeners.hub "members" . }}{{ end }}
 {{- $config := dict "listeners" $listeners "licenses" (dict "keys" "/etc/tollgate/keys") "state" (include "tollgate.state" . | fromYaml) }}
 {{- if eq .own.store "hub" }}{{ $_ := set $config "audit" (dict "stdout" false "hub" true) }}{{ end }}
+{{- if eq .component "sidecar" }}
+{{- /* It is the last to stop in its pod: nobody is left to notice or to wait for. */}}
+{{- $_ := set $config "shutdown" (dict "notice" "0s" "grace" "5s") }}
+{{- end }}
 {{- $policies := dict }}
 {{- if include "tollgate.hasFiles" .Values.policies }}{{ $_ := set $policies "directory" "/etc/tollgate/policies" }}{{ end }}
 {{- if include "tollgate.hasFiles" .Values.catalog }}{{ $_ := set $policies "catalog" "/etc/tollgate/catalog/catalog.json" }}{{ end }}

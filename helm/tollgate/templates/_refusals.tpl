@@ -41,9 +41,6 @@ hub.members: is empty, so nobody would be served; name the certificates of gates
 {{ $at }}.administration.operators: names certificates, and none is asked for; see `{{ $at }}.tls`
 {{- end }}
 {{- if ne .component "sidecar" }}
-{{- if and (has "hub" $own.serves) (eq $own.store "hub") }}
-{{ $at }}.serves: has `hub`, which needs a state of its own; this one has `store: hub`
-{{- end }}
 {{- if and (eq $own.store "embedded") (or $own.autoscaling.enabled (gt (include "tollgate.replicas" . | int) 1)) }}
 {{ $at }}.store: `embedded` is for one pod; for more, set `postgres`
 {{- end }}

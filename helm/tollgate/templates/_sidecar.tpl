@@ -7,7 +7,7 @@ docs/kubernetes.md shows where each belongs.
 {{- define "tollgate.sidecar" -}}
 {{- $scopes := dict }}
 {{- include "tollgate.scopes" (list . $scopes) }}
-{{- include "tollgate.refusals" $scopes }}
+{{- include "tollgate.refusals" $scopes -}}
 - {{ include "tollgate.container" $scopes.sidecar | nindent 2 | trim }}
   restartPolicy: Always
 {{- end }}
