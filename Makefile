@@ -1,5 +1,5 @@
 # The usual commands by name. `.ci/run` calls the same ones.
-.PHONY: test lint fmt docs bench clients fuzz ci
+.PHONY: test lint fmt docs bench clients chart fuzz ci
 
 test:
 	cargo test
@@ -19,6 +19,9 @@ bench:
 clients:
 	cargo build --release
 	examples/clients/run.sh "$${CARGO_TARGET_DIR:-target}/release/tollgate"
+
+chart:
+	helm/check.py
 
 fuzz:
 	fuzz/run.sh

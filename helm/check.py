@@ -17,7 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-from checks.tools import Tools, run
+sys.dont_write_bytecode = True
+from checks.tools import Tools, run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm/tollgate"

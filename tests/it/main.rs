@@ -15,6 +15,7 @@ mod administration;
 mod authzen;
 mod caches;
 mod cases;
+mod chart;
 mod collector;
 mod command_line;
 mod decision_log;

@@ -13,7 +13,8 @@
 {{- end }}
 {{- $_ := set $listeners (ternary "administration" .name (eq .name "admin")) $listener }}
 {{- end }}
-{{- if eq .component "sidecar" }}
+{{- if not (has "decisions" .own.serves) }}
+{{- /* For who is in the pod. */}}
 {{- $_ := set $listeners "decisions" (dict "tcp" nil "unix" "/run/tollgate/gate.sock") }}
 {{- end }}
 {{- if ne .own.store "hub" }}

@@ -1,0 +1,189 @@
+//! The Helm chart from the gate's side: gates are started from what it renders, with its files, arguments and probes.
+//!
+//! Reads golden renders, so that no Helm is needed here; `helm/check.py` holds them current.
+
+mod pod;
+
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair, SanType};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tollgate::config::sources;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::gate::{Client, Gate, ISSUER, Issuer, ask, codes, eventually, is_allowed};
+use crate::tls::Authority;
+use pod::{Given, Pod, Render, is_mounted};
+
+/// What cert-manager puts into a Secret, for who has these names.
+fn secret(authority: &Authority, names: &[String]) -> Vec<(String, String)> {
+    let mut params = CertificateParams::default();
+    let name = |name: &String| match name.contains("://") {
+        true => SanType::URI(name.as_str().try_into().unwrap()),
+        false => SanType::DnsName(name.as_str().try_into().unwrap()),
+    };
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.subject_alt_names = names.iter().map(name).collect();
+    let key = KeyPair::generate().unwrap();
+    let files = [
+        ("tls.crt", authority.certify(&params, &key)),
+        ("tls.key", key.serialize_pem()),
+        ("ca.crt", authority.pem.clone()),
+    ];
+    files.map(|(name, text)| (name.to_owned(), text)).to_vec()
+}
+
+/// The names of a Certificate, with more.
+fn names(render: &Render, certificate: &str, more: &[&str]) -> Vec<String> {
+    let spec = &render.object("Certificate", certificate).unwrap()["spec"];
+    let named = spec["dnsNames"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
+    named.chain(more.iter().map(|name| (*name).to_owned())).collect()
+}
+
+fn issuer() -> Issuer {
+    Issuer::new(ISSUER, 1)
+}
+
+/// A key set of the tests' issuer, as whoever runs the cluster would give it.
+fn issuers() -> (String, Vec<(String, String)>) {
+    let set = issuer().key_set(vec![issuer().jwk(tollgate::keyring::jwks::KeyState::Active)]);
+    ("issuers".to_owned(), vec![("issuer.json".to_owned(), set)])
+}
+
+/// Until the kubelet would call it ready, by its own probes.
+async fn probed(pod: &Pod<'_>, gate: &Gate) {
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let path = pod.container[probe]["httpGet"]["path"].as_str().unwrap();
+        eventually(probe, async || gate.get(path).0 == 200).await;
+    }
+}
+
+fn hub_address(hub: &Gate) -> String {
+    format!("https://localhost:{}", hub.hub.port())
+}
+
+#[test]
+fn every_configuration_is_taken_and_names_only_what_is_mounted() {
+    let renders = Render::all();
+    let mut looked_at = 0;
+    for pod in renders.iter().flat_map(Render::pods) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.yaml");
+        let text = pod.config();
+        std::fs::write(&file, &text).unwrap();
+        let config = sources::load(Some(&file), pod.variables().into_iter(), &[]);
+        let config = config.unwrap_or_else(|problems| panic!("{}: {problems}", pod.name));
+        assert_eq!(config.gate.name, "pod-0.test");
+        let said = text.lines().filter_map(|line| line.split_once(": ").map(|(_, value)| value));
+        for path in said.filter(|value| value.starts_with('/') && !value.starts_with("/v1/")) {
+            assert!(is_mounted(&pod, path), "{}: `{path}` is not mounted", pod.name);
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 50, "{looked_at} paths");
+}
+
+#[test]
+fn hubs_are_called_by_names_that_their_certificates_have() {
+    let mut looked_at = 0;
+    for render in Render::all() {
+        for pod in render.pods() {
+            let config = pod.config();
+            let hosts =
+                config.lines().filter_map(|line| line.trim().strip_prefix("- https://")?.split(':').next());
+            for host in hosts {
+                let (_, domain) = host.split_once('.').unwrap();
+                let wildcard = Value::from(format!("*.{domain}"));
+                let certificates = render.objects.iter().filter(|object| object["kind"] == "Certificate");
+                let mut names =
+                    certificates.filter_map(|object| object["spec"]["dnsNames"].as_array()).flatten();
+                // Hubs of another release have a certificate there.
+                let is_here = render.object("Service", domain.split('.').next().unwrap()).is_some();
+                assert!(!is_here || names.any(|name| *name == wildcard), "{}: {host}", render.name);
+                looked_at += usize::from(is_here);
+            }
+        }
+    }
+    assert!(looked_at > 2, "{looked_at} hosts");
+}
+
+#[tokio::test]
+async fn a_central_gate_decides_over_its_hub_and_a_revocation_reaches_it() {
+    let render = Render::of("central");
+    let authority = Authority::new();
+    // Here the hub's name is that of this machine.
+    let of_hub = secret(&authority, &names(&render, "demo-tollgate-hub", &["localhost"]));
+    let of_gate = secret(&authority, &names(&render, "demo-tollgate-gate", &[]));
+    let given = Given::from([
+        ("demo-tollgate-hub-tls".to_owned(), of_hub),
+        ("demo-tollgate-gate-tls".to_owned(), of_gate),
+    ]);
+    let (hub_pod, gate_pod) = (render.pod("demo-tollgate-hub"), render.pod("demo-tollgate-gate"));
+    let hub = hub_pod.start(&given, &[]);
+    let gate = gate_pod.start(&given, &[hub_address(&hub)]);
+    probed(&hub_pod, &hub).await;
+    probed(&gate_pod, &gate).await;
+
+    let caller = secret(&authority, &["orders".to_owned()]);
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(&authority.pem))
+        .identity(Identity::from_pem(&caller[0].1, &caller[1].1))
+        .domain_name("demo-tollgate-gate.data.svc");
+    let address = format!("https://127.0.0.1:{}", gate.decisions.port());
+    let channel = Endpoint::from_shared(address).unwrap().tls_config(tls).unwrap().connect().await.unwrap();
+    let mut client = Client::new(channel);
+    let question = ask(&issuer().license("license-1"));
+    let answer = client.check(question.clone()).await.unwrap().into_inner();
+    assert!(is_allowed(&answer), "{answer:?}");
+    // Its record is the hub's, under its name.
+    let recorded =
+        async || hub.stdout.find(&answer.decision_id).is_some_and(|line| line.contains("pod-0.test"));
+    eventually("the hub has the record", recorded).await;
+
+    let revoke = ["revoke", "--license", "license-1", "--issuer", ISSUER, "--reason", "contract ended"];
+    let output = hub_pod.exec(&hub, &revoke).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = async |client: &mut Client| {
+        codes(&client.check(question.clone()).await.unwrap().into_inner()) == ["REVOKED"]
+    };
+    eventually("the gate knows", async || told(&mut client).await).await;
+
+    let begun = Instant::now();
+    assert_eq!(gate.stop().await.code, Some(0));
+    let spec = &render.object("Deployment", "demo-tollgate-gate").unwrap()["spec"]["template"]["spec"];
+    let grace = Duration::from_secs(spec["terminationGracePeriodSeconds"].as_u64().unwrap());
+    assert!(begun.elapsed() < grace);
+}
+
+#[tokio::test]
+async fn a_sidecar_answers_on_its_socket() {
+    let (hubs, orders) = (Render::of("embedded"), Render::of("orders"));
+    let authority = Authority::new();
+    let given = Given::from([
+        issuers(),
+        ("hub-tls".to_owned(), secret(&authority, &["localhost".to_owned()])),
+        ("orders-tollgate-tls".to_owned(), secret(&authority, &["spiffe://example.org/sidecar".to_owned()])),
+    ]);
+    let hub = hubs.pod("demo-tollgate-hub").start(&given, &[]);
+    let pod = orders.pod("orders");
+    let sidecar = pod.start(&given, &[hub_address(&hub), hub_address(&hub)]);
+    probed(&pod, &sidecar).await;
+    // Where Envoy finds it: the socket of its configuration, in the volume that both mount.
+    let envoy = orders.object("ConfigMap", "orders-envoy").unwrap()["data"]["envoy.yaml"].as_str().unwrap();
+    let (_, rest) = envoy.split_once("pipe: {path: ").unwrap();
+    let socket = sidecar.site().path(rest.split('}').next().unwrap().trim_start_matches('/'));
+    let connect = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let channel: Channel =
+        Endpoint::from_static("http://sidecar").connect_with_connector(connect).await.unwrap();
+    let answer = Client::new(channel).check(ask(&issuer().license("license-1"))).await.unwrap().into_inner();
+    assert!(is_allowed(&answer), "{answer:?}");
+    // Nobody in the pod is left to wait for.
+    let begun = Instant::now();
+    assert_eq!(sidecar.stop().await.code, Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
