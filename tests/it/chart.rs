@@ -14,6 +14,7 @@ use tollgate::config::sources;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::gate::{Client, Gate, ISSUER, Issuer, ask, codes, eventually, is_allowed};
+use crate::postgres::server;
 use crate::tls::Authority;
 use pod::{Given, Pod, Render, is_mounted};
 
@@ -60,7 +61,8 @@ async fn probed(pod: &Pod<'_>, gate: &Gate) {
     }
 }
 
-fn hub_address(hub: &Gate) -> String {
+/// Where a hub with a certificate is, here.
+fn at(hub: &Gate) -> String {
     format!("https://localhost:{}", hub.hub.port())
 }
 
@@ -122,7 +124,8 @@ async fn a_central_gate_decides_over_its_hub_and_a_revocation_reaches_it() {
     ]);
     let (hub_pod, gate_pod) = (render.pod("demo-tollgate-hub"), render.pod("demo-tollgate-gate"));
     let hub = hub_pod.start(&given, &[]);
-    let gate = gate_pod.start(&given, &[hub_address(&hub)]);
+    let address = "https://demo-tollgate-hub-0.demo-tollgate-hub-pods.data.svc:9194";
+    let gate = gate_pod.start(&given, &[(address, at(&hub))]);
     probed(&hub_pod, &hub).await;
     probed(&gate_pod, &gate).await;
 
@@ -168,7 +171,8 @@ async fn a_sidecar_answers_on_its_socket() {
     ]);
     let hub = hubs.pod("demo-tollgate-hub").start(&given, &[]);
     let pod = orders.pod("orders");
-    let sidecar = pod.start(&given, &[hub_address(&hub), hub_address(&hub)]);
+    let address = |number| format!("https://tollgate-hub-{number}.tollgate-hub-pods.data.svc:9194");
+    let sidecar = pod.start(&given, &[(&address(0), at(&hub)), (&address(1), at(&hub))]);
     probed(&pod, &sidecar).await;
     // Where Envoy finds it: the socket of its configuration, in the volume that both mount.
     let envoy = orders.object("ConfigMap", "orders-envoy").unwrap()["data"]["envoy.yaml"].as_str().unwrap();
@@ -186,4 +190,32 @@ async fn a_sidecar_answers_on_its_socket() {
     let begun = Instant::now();
     assert_eq!(sidecar.stop().await.code, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_knows_both_hubs_over_postgres_and_goes_on_when_one_is_lost() {
+    let Some(server) = server() else { return };
+    let render = Render::of("mesh");
+    let given =
+        Given::from([issuers(), ("db-app".to_owned(), vec![("password".to_owned(), "hunter2".to_owned())])]);
+    let database = format!("postgres://postgres@127.0.0.1:{}/{}", server.port, server.database());
+    let (hub_pod, gate_pod) = (render.pod("demo-tollgate-hub"), render.pod("demo-tollgate-gate"));
+    let hub = || hub_pod.start(&given, &[("postgres://tollgate@db/tollgate", database.clone())]);
+    let address = |number| format!("http://demo-tollgate-hub-{number}.demo-tollgate-hub-pods.data.svc:9194");
+    let at = |hub: &Gate| format!("http://127.0.0.1:{}", hub.hub.port());
+    // Either is lost, since which of them the gate uses is its own affair.
+    for lost in 0..2 {
+        let mut hubs = vec![hub(), hub()];
+        let gate = gate_pod.start(&given, &[(&address(0), at(&hubs[0])), (&address(1), at(&hubs[1]))]);
+        probed(&gate_pod, &gate).await;
+        let id = format!("license-{lost}");
+        let question = ask(&issuer().license(&id));
+        assert!(is_allowed(&gate.check(question.clone()).await));
+        drop(hubs.remove(lost));
+        let suspend = ["suspend", "--license", &id, "--issuer", ISSUER, "--reason", "an invoice is open"];
+        let output = hub_pod.exec(&hubs[0], &suspend).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = async || codes(&gate.check(question.clone()).await) == ["SUSPENDED"];
+        eventually("it is suspended", told).await;
+    }
 }

@@ -103,8 +103,8 @@ impl Pod<'_> {
         known
     }
 
-    /// Starts it; `hubs` are put in the place of the addresses that the cluster's names lead to.
-    pub(super) fn start(&self, given: &Given, hubs: &[String]) -> Gate {
+    /// Starts it; the cluster's addresses lead to others here.
+    pub(super) fn start(&self, given: &Given, leads: &[(&str, String)]) -> Gate {
         let site = Site::new();
         // Nothing of another configuration.
         std::fs::remove_dir_all(site.path("keys")).unwrap();
@@ -114,7 +114,7 @@ impl Pod<'_> {
             std::fs::create_dir_all(site.path(folder)).unwrap();
             for (name, content) in self.files(volume, given) {
                 let content =
-                    if folder == "etc/tollgate/config" { here(&site, &content, hubs) } else { content };
+                    if folder == "etc/tollgate/config" { here(&site, &content, leads) } else { content };
                 site.write(&format!("{folder}/{name}"), &content);
             }
         }
@@ -175,21 +175,17 @@ fn moved(site: &Site, text: &str) -> String {
     PLACES.iter().fold(text.to_owned(), |text, place| text.replace(place, &to(place)))
 }
 
-/// A configuration for this machine: its paths, free ports, and these hubs.
-fn here(site: &Site, config: &str, hubs: &[String]) -> String {
-    let mut hubs = hubs.iter();
-    let lines = config.lines().map(|line| {
-        let place = line.len() - line.trim_start().len();
-        let (indent, said) = line.split_at(place);
-        match said {
-            _ if said.starts_with("tcp: 0.0.0.0:") => format!("{indent}tcp: 0.0.0.0:0"),
-            _ if said.starts_with("- http") => {
-                format!("{indent}- {}", hubs.next().expect("a hub for each address"))
-            }
-            _ => moved(site, line),
-        }
+/// A configuration for this machine: its paths, free ports, and what addresses lead to.
+fn here(site: &Site, config: &str, leads: &[(&str, String)]) -> String {
+    let config = leads.iter().fold(moved(site, config), |config, (address, here)| {
+        assert!(config.contains(address), "nobody asks for {address}");
+        config.replace(address, here)
     });
-    lines.collect::<Vec<_>>().join("\n")
+    let free = |line: &str| match line.split_once("tcp: 0.0.0.0:") {
+        Some((indent, _)) => format!("{indent}tcp: 0.0.0.0:0"),
+        None => line.to_owned(),
+    };
+    config.lines().map(free).collect::<Vec<_>>().join("\n")
 }
 
 /// A path below a folder that the pod mounts.
