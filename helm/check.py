@@ -230,24 +230,33 @@ def schema():
 
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     known = json.loads((CHART / "values.schema.json").read_text())
-    names = list(unsaid(known, known, values, "", values["defaults"]))
-    # What Helm says to a dependency with a condition, and what only some components have.
-    missing = [name for name in names if name != "enabled"]
+    names = set(named(known, known, ""))
+    # That one, Helm says to a dependency with a condition.
+    missing = [name for name in names - {"enabled"} if not is_said(name, values)]
     if missing:
-        sys.exit(f"in values.schema.json, and not in values.yaml: {missing}")
-    tell("values in the schema", len(known["$defs"]))
+        sys.exit(f"in values.schema.json, and not in values.yaml: {sorted(missing)}")
+    tell("values in the schema", len(names))
 
 
-def unsaid(known, part, values, path, defaults):
+def named(known, part, path):
+    """The path of each value that a part of the schema knows."""
     part = known["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
     for more in part.get("allOf", []):
-        yield from unsaid(known, more, values, path, defaults)
+        yield from named(known, more, path)
     for name, inner in part.get("properties", {}).items():
-        said = values if name in values else defaults
-        if name not in said:
-            yield f"{path}{name}"
-        elif isinstance(said[name], dict):
-            yield from unsaid(known, inner, said[name], f"{path}{name}.", defaults)
+        yield f"{path}{name}"
+        yield from named(known, inner, f"{path}{name}.")
+
+
+def is_said(path, values):
+    """Whether a value has its place, or one among those that components have in common."""
+    component, _, rest = path.partition(".")
+    common = f"defaults.{rest}" if component in ["hub", "gate", "sidecar"] else path
+    return any(is_there(path.split("."), values) for path in [path, common])
+
+
+def is_there(keys, values):
+    return not keys or (isinstance(values, dict) and keys[0] in values and is_there(keys[1:], values[keys[0]]))
 
 
 def version():

@@ -29,7 +29,7 @@ keys: has neither `files` nor `sources`; a gate needs the key set of an issuer, 
 {{ $at }}.postgres.url: is empty; `store: postgres` needs it, such as `postgres://tollgate@db/tollgate`
 {{- end }}
 {{- if and (include "tollgate.certified" .) (not (include "tollgate.certificate" .)) }}
-{{ $at }}.tls.existingSecret: is empty; name a Secret with `tls.crt`, `tls.key` and `ca.crt`, or set `certManager.issuerRef`, or `{{ $at }}.tls.insecure: true` if something else protects it
+{{ $at }}.tls.existingSecret: is empty; name a Secret with `tls.crt`, `tls.key` and `ca.crt`, or set `certManager.issuerRef`{{ if not $own.tls.insecure }}, or `{{ $at }}.tls.insecure: true` if something else protects it{{ end }}
 {{- end }}
 {{- if and (eq .component "hub") (has "hub" $own.serves) (not $own.tls.insecure) (not $own.existingConfigMap) (eq (include "tollgate.members" .) "[]") }}
 hub.members: is empty, so nobody would be served; name the certificates of gates, such as `{subject: spiffe://example.org/sidecar, scope: gate}`, or enable `gate`

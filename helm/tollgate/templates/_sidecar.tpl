@@ -7,7 +7,8 @@ docs/kubernetes.md shows where each belongs.
 {{- define "tollgate.sidecar" -}}
 {{- $scopes := dict }}
 {{- include "tollgate.scopes" (list . $scopes) }}
-{{- include "tollgate.refusals" $scopes -}}
+{{- include "tollgate.refusals" $scopes }}
+{{- if not $scopes.sidecar.own.enabled }}{{ fail "sidecar.enabled: is false; `tollgate.sidecar` needs what comes with it" }}{{ end -}}
 - {{ include "tollgate.container" $scopes.sidecar | nindent 2 | trim }}
   restartPolicy: Always
 {{- end }}

@@ -29,7 +29,8 @@ spec:
         {{- /* No version of the chart: a new one is no reason for new pods. */}}
         {{- mergeOverwrite (include "tollgate.selector" . | fromYaml) .Values.commonLabels .own.podLabels | toYaml | nindent 8 }}
       annotations:
-        {{- include "tollgate.podAnnotations" . | nindent 8 }}
+        kubectl.kubernetes.io/default-container: tollgate
+        {{- include "tollgate.podAnnotations" . | trim | nindent 8 }}
     spec:
       {{- include "tollgate.podSpec" . | nindent 6 }}
   {{- if include "tollgate.disk" . }}
