@@ -309,6 +309,13 @@ impl std::fmt::Debug for Quotas {
     }
 }
 
+impl Denied {
+    /// Whether nothing but quotas is in the way.
+    pub fn is_exceeded(&self) -> bool {
+        self.reasons.iter().all(|reason| reason.code == Code::QuotaExceeded)
+    }
+}
+
 impl From<Reason> for Denied {
     fn from(reason: Reason) -> Self {
         Self::from(vec![reason])

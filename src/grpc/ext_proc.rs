@@ -1,5 +1,4 @@
-//! `envoy.service.ext_proc.v3.ExternalProcessor`: a response that is under way is watched over, counted where its
-//! license limits how much there may be of it, and cut when it may not go on.
+//! `envoy.service.ext_proc.v3.ExternalProcessor`: watches over responses, counts them, and cuts them.
 //!
 //! Refuses to trust that a response was allowed: whoever hands it over says what was asked, and that is asked again.
 //! Ends no stream in a way that Envoy takes for leave to go on, except where the configuration says so.

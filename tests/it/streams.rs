@@ -137,6 +137,22 @@ async fn reports_take_from_the_quota_and_the_last_unit_ends_it() {
 }
 
 #[tokio::test]
+async fn a_stream_hangs_on_the_quotas_that_it_reports_to_and_on_no_other() {
+    let gate = Gate::start(&[]);
+    let quota = |metric: &str, limit: u32| json!({"id": metric, "metric": metric, "limit": limit, "per": "license", "window": "total"});
+    let token = metered(gate.site(), "last", json!([quota("requests", 1), quota("bytes", 10)]));
+    let (mut stream, opened) = Use::open(&mut gate.client().await, ask(&token)).await;
+    assert!(is_allowed(&opened), "it is the last request that the license allows");
+    stream.report("bytes", 4.0).await;
+    assert_eq!(
+        stream.taken().await.quotas.iter().map(|quota| quota.remaining).collect::<Vec<_>>(),
+        [0.0, 6.0]
+    );
+    let next = gate.check(ask(&token)).await;
+    assert_eq!(codes(&next), ["QUOTA_EXCEEDED"]);
+}
+
+#[tokio::test]
 async fn a_policy_that_now_forbids_ends_it() {
     let site = Site::new();
     site.write("policies/none.cedar", "// None yet.\n");

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Amount, Code};
+use crate::domain::Amount;
 use crate::quota::Denied;
 
 /// The metric of bytes of a body, as Envoy hands it over.
@@ -101,7 +101,7 @@ impl<'a> Chunk<'a> {
 
     /// How many of its first bytes quotas leave that denied it. None where anything but a quota did.
     pub(super) fn fits(&self, denied: &Denied) -> usize {
-        if denied.reasons.iter().any(|reason| reason.code != Code::QuotaExceeded) {
+        if !denied.is_exceeded() {
             return 0;
         }
         let fits = denied.states.iter().map(|quota| {
@@ -123,8 +123,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::Reason;
     use crate::domain::outcome::QuotaState;
+    use crate::domain::{Code, Reason};
 
     fn message(bytes: usize) -> Vec<u8> {
         let mut message = vec![0];
