@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import envoy
 import load
 import messages
 import state
@@ -207,6 +208,7 @@ def main():
             verify_answers(gates, cerbos, made)
         rows = throughput_rows(made) + cerbos_rows(made, why_not) + in_process_rows(bench, folder)
         rows += state.rows(issuer, bench, folder)
+        rows += envoy.rows(issuer, folder, rounds, seconds)
     print_table(rows)
     print(
         f"""

@@ -92,26 +92,28 @@ class Issuer:
         self.tollgate = tollgate
         self.keys = folder / "keys"
         self.keys.mkdir()
-        self.license = folder / "acme.license"
         self.catalog = folder / "catalog.json"
         self.catalog.write_text(json.dumps(CATALOG))
-        terms = folder / "terms.yaml"
-        draft = {
-            "assignee": messages.ORGANIZATION,
-            "id": "license-00000000",
-            "valid_for": "P1D",
-            "terms": messages.TERMS,
-        }
-        terms.write_text(json.dumps(draft))
-        key = folder / "issuer.jwk"
-        self.run("keygen", "--issuer", "https://data.example", "--private", key, "--public", self.keys / "issuer.json")
-        self.run("issue", "--key", key, "--terms", terms, "--out", self.license)
+        self.key, self.folder = folder / "issuer.jwk", folder
+        public = self.keys / "issuer.json"
+        self.run("keygen", "--issuer", "https://data.example", "--private", self.key, "--public", public)
+        self.license = self.issue("license-00000000")
         self.token = self.license.read_text().strip()
-        self.metered = folder / "metered.license"
-        quota = {"id": "q", "metric": "requests", "limit": 1e12, "per": "user", "window": "day"}
-        draft["id"], draft["terms"] = "license-metered", {**messages.TERMS, "quotas": [quota]}
+        self.metered = self.issue("license-metered", self.quota("requests"))
+        self.counted = self.issue("license-counted", self.quota("bytes"))
+
+    def quota(self, metric):
+        """More of it than is ever used here."""
+        return {"id": "q", "metric": metric, "limit": 1e12, "per": "user", "window": "day"}
+
+    def issue(self, id, *quotas):
+        """The file of a license."""
+        terms, license = self.folder / "terms.yaml", self.folder / f"{id}.license"
+        limited = {**messages.TERMS, "quotas": quotas} if quotas else messages.TERMS
+        draft = {"assignee": messages.ORGANIZATION, "id": id, "valid_for": "P1D", "terms": limited}
         terms.write_text(json.dumps(draft))
-        self.run("issue", "--key", key, "--terms", terms, "--out", self.metered)
+        self.run("issue", "--key", self.key, "--terms", terms, "--out", license)
+        return license
 
     def run(self, *arguments):
         return subprocess.run([self.tollgate, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
@@ -119,9 +121,11 @@ class Issuer:
 
 class Gate(Server):
     """A gate with its records queued to a file, and its state in a file, in the database of a URL or in a hub, which is
-    the port of another gate."""
+    the port of another gate. `envoy` is how it reads what Envoy asks."""
 
-    def __init__(self, issuer, folder, answer_cache, policies=None, license=None, database=None, state=None, hub=None):
+    def __init__(
+        self, issuer, folder, answer_cache, policies=None, license=None, database=None, state=None, hub=None, envoy=None
+    ):
         folder.mkdir()
         self.issuer, self.license = issuer, license or issuer.license
         port, self.http = free_port(), free_port()
@@ -134,11 +138,12 @@ class Gate(Server):
         config = {
             "listeners": {
                 "hub": {"tcp": f"127.0.0.1:{self.hub}", "insecure": True} if hub is None else {},
-                "decisions": {"tcp": f"127.0.0.1:{port}"},
+                "decisions": {"tcp": f"127.0.0.1:{port}", "unix": "gate.sock"},
                 "administration": {"unix": "admin.sock"},
                 "http": {"tcp": f"127.0.0.1:{self.http}"},
             },
             "state": kept,
+            "envoy": envoy or {},
             "licenses": {"keys": str(issuer.keys)},
             "policies": {"catalog": str(issuer.catalog), "answer_cache": answer_cache},
             "audit": {"mode": "queued", "stdout": False, "file": {"path": "decisions.jsonl", "keep": 1}},
@@ -151,6 +156,7 @@ class Gate(Server):
             (own / "operator.cedar").write_text(policies)
             config["policies"]["directory"] = str(own)
         (folder / "tollgate.yaml").write_text(json.dumps(config))
+        self.unix = folder / "gate.sock"
         self.admin = f"unix:{folder / 'admin.sock'}"
         command = [issuer.tollgate, "serve", "--config", "tollgate.yaml"]
         super().__init__(folder, command, port, f"http://127.0.0.1:{self.http}/readyz")

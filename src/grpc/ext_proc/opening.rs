@@ -122,3 +122,97 @@ fn value<'a>(headers: Option<&'a HeaderMap>, name: &str) -> &'a [u8] {
         raw => raw,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{HeaderValue, Metadata};
+    use envoy_types::pb::envoy::service::ext_proc::v3::{HttpHeaders, HttpTrailers, ProtocolConfiguration};
+    use envoy_types::pb::google::protobuf::{Struct, Value};
+    use proptest::prelude::*;
+    use tonic::Code;
+
+    use super::*;
+    use crate::domain::LicenseRef;
+
+    fn headers(lines: &[(&str, &str)]) -> HttpHeaders {
+        let headers = lines.iter().map(|(key, value)| HeaderValue {
+            key: (*key).to_owned(),
+            raw_value: value.as_bytes().to_vec(),
+            ..HeaderValue::default()
+        });
+        HttpHeaders { headers: Some(HeaderMap { headers: headers.collect() }), ..HttpHeaders::default() }
+    }
+
+    fn begun(said: Said, question: Option<&str>) -> ProcessingRequest {
+        let question = question.map(|text| {
+            let value = Value { kind: Some(Kind::StringValue(text.to_owned())) };
+            (EXT_AUTHZ.to_owned(), Struct { fields: [(QUESTION.to_owned(), value)].into() })
+        });
+        let metadata = Metadata { filter_metadata: question.into_iter().collect(), ..Metadata::default() };
+        ProcessingRequest {
+            request: Some(said),
+            metadata_context: Some(metadata),
+            ..ProcessingRequest::default()
+        }
+    }
+
+    fn question() -> String {
+        let request = CheckRequest { license: LicenseRef::Id("l".to_owned()), ..CheckRequest::default() };
+        STANDARD.encode(convert::ask(request).encode_to_vec())
+    }
+
+    fn refused(first: &ProcessingRequest) -> String {
+        match read(first) {
+            Err(status) => {
+                assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+                status.message().to_owned()
+            }
+            Ok(_) => panic!("it was taken: {first:?}"),
+        }
+    }
+
+    #[test]
+    fn tells_what_was_asked_and_how_the_response_comes() {
+        let lines = [("content-type", "application/grpc+proto")];
+        let mut first = begun(Said::RequestHeaders(headers(&lines)), Some(&question()));
+        let Ok(First::Asked(opening)) = read(&first) else { panic!("{first:?}") };
+        assert_eq!(opening.question.license, LicenseRef::Id("l".to_owned()));
+        assert!(opening.manner.is_grpc && opening.manner.can_count() && !opening.manner.is_streamed());
+        let mode = BodySendMode::FullDuplexStreamed.into();
+        first.protocol_config =
+            Some(ProtocolConfiguration { response_body_mode: mode, ..Default::default() });
+        assert!(refused(&first).contains("STREAMED"));
+        // Without its request, the mode of a response can no longer be chosen.
+        let late = begun(Said::ResponseTrailers(HttpTrailers::default()), Some(&question()));
+        let Ok(First::Asked(opening)) = read(&late) else { panic!("{late:?}") };
+        assert!(!opening.manner.can_count());
+    }
+
+    #[test]
+    fn without_a_question_only_an_error_of_envoy_s_own_passes() {
+        for (status, passes) in
+            [("200", false), ("302", false), ("403", true), ("503", true), ("", false), ("4", false)]
+        {
+            let first = begun(Said::ResponseHeaders(headers(&[(":status", status)])), None);
+            assert_eq!(matches!(read(&first), Ok(First::LocalReply)), passes, "{status}");
+        }
+        assert!(
+            refused(&begun(Said::RequestHeaders(headers(&[(":status", "403")])), None))
+                .contains("forwarding_namespaces")
+        );
+        assert!(refused(&begun(Said::RequestHeaders(headers(&[])), Some("%"))).contains("no question"));
+        assert!(refused(&ProcessingRequest::default()).contains("ext_authz"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_nothing_is_made_up(bytes in prop::collection::vec(any::<u8>(), 0..200), told in ".{0,40}") {
+            if let Ok(first) = ProcessingRequest::decode(bytes.as_slice()) {
+                prop_assert!(!matches!(read(&first), Ok(First::Asked(_))));
+            }
+            let decoded = STANDARD.decode(&told).ok().and_then(|bytes| wire::CheckRequest::decode(bytes.as_slice()).ok());
+            let taken = read(&begun(Said::RequestHeaders(headers(&[])), Some(&told))).is_ok();
+            prop_assert_eq!(taken, decoded.is_some_and(|question| convert::question(question).is_ok()));
+        }
+    }
+}
