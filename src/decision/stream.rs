@@ -195,25 +195,27 @@ impl Running {
         self.end(Denied { reasons, states: states.to_vec() }, now).await.map(Some)
     }
 
-    /// Resolves with the decision that ends the use, when it may not go on. Dropping the future loses
-    /// nothing.
+    /// Resolves when something changed that the use hangs on, so that it must be [asked about again](Self::ask_again)
+    /// before it goes on. Until it resolves, dropping the future loses nothing.
+    pub async fn changed(&mut self, clock: &Clock) {
+        let left = self.license.license.claims.exp.duration_since(clock.now());
+        let expiry = tokio::time::sleep(Duration::try_from(left).unwrap_or_default());
+        tokio::select! {
+            () = self.watcher.changed() => {}
+            // An error is the end of the gate: nothing more is allowed.
+            _ = self.pulse.changed() => {}
+            () = expiry => {}
+        }
+    }
+
+    /// Asks the whole question again: the decision that ends the use, if it may not go on. Who drops the future does not
+    /// know whether it may.
     ///
     /// # Errors
     /// As [`Pdp::check`].
-    pub async fn must_end(&mut self, clock: &Clock) -> Result<Decision, DecideError> {
-        loop {
-            let left = self.license.license.claims.exp.duration_since(clock.now());
-            let expiry = tokio::time::sleep(Duration::try_from(left).unwrap_or_default());
-            tokio::select! {
-                () = self.watcher.changed() => {}
-                changed = self.pulse.changed() => changed.map_err(|_| DecideError::Closing)?,
-                () = expiry => {}
-            }
-            // Boxed, so that what asking needs is not kept while nothing is asked.
-            if let Some(ended) = Box::pin(self.objection(clock.now())).await? {
-                return Ok(ended);
-            }
-        }
+    pub async fn ask_again(&self, clock: &Clock) -> Result<Option<Decision>, DecideError> {
+        // Boxed, so that what asking needs is not kept while nothing is asked.
+        Box::pin(self.objection(clock.now())).await
     }
 
     /// Asks the whole question again; the answer, where it is a denial.

@@ -89,7 +89,7 @@ impl ExtProc {
             loop {
                 match step {
                     Step::GoOn(answer) => yield answer,
-                    Step::Observed => {}
+                    Step::Nothing => {}
                     Step::LastBytes(part, decision) => {
                         yield part;
                         tokio::time::sleep(LAST_BYTES).await;
@@ -155,8 +155,8 @@ struct Going {
 /// What happens next.
 enum Step {
     GoOn(ProcessingResponse),
-    /// Envoy does not wait for an answer.
-    Observed,
+    /// Envoy waits for no answer.
+    Nothing,
     /// A part of a chunk passes, and nothing after it.
     LastBytes(ProcessingResponse, Decision),
     Cut(Decision),
@@ -181,9 +181,8 @@ impl Going {
         let leaving = pin!(turned(self.service.leaving.clone()));
         let said = tokio::select! {
             biased;
-            ended = self.running.must_end(&self.service.clock) => {
-                return Ok(Step::Cut(ended.map_err(status::undecided)?));
-            }
+            // What follows is not raced: nothing must get past it.
+            () = self.running.changed(&self.service.clock) => return self.changed().await,
             () = leaving => return self.leave(),
             said = self.said.message() => said,
         };
@@ -211,17 +210,24 @@ impl Going {
             _ => Step::GoOn(answer::go_on(said)),
         };
         // Counting may have waited for the state: what was revoked meanwhile does not pass.
-        tokio::select! {
+        let has_changed = tokio::select! {
             biased;
-            ended = self.running.must_end(&self.service.clock) => {
-                Ok(Step::Cut(ended.map_err(status::undecided)?))
-            }
-            () = std::future::ready(()) => Ok(match step {
-                Step::GoOn(_) if self.manner.is_observed => Step::Observed,
-                Step::LastBytes(_, decision) if self.manner.is_observed => Step::Cut(decision),
-                step => step,
-            }),
+            () = self.running.changed(&self.service.clock) => true,
+            () = std::future::ready(()) => false,
+        };
+        if has_changed && let cut @ Step::Cut(_) = self.changed().await? {
+            return Ok(cut);
         }
+        Ok(match step {
+            Step::GoOn(_) if self.manner.is_observed => Step::Nothing,
+            Step::LastBytes(_, decision) if self.manner.is_observed => Step::Cut(decision),
+            step => step,
+        })
+    }
+
+    async fn changed(&self) -> Result<Step, Status> {
+        let ended = self.running.ask_again(&self.service.clock).await.map_err(status::undecided)?;
+        Ok(ended.map_or(Step::Nothing, Step::Cut))
     }
 
     /// Takes what a chunk needs; where quotas do not leave so much, as much of it as they leave.

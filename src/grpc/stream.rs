@@ -87,6 +87,10 @@ struct Next {
 }
 
 impl Next {
+    fn nothing() -> Self {
+        Self { messages: Vec::new(), goes_on: true }
+    }
+
     fn over(messages: Vec<Answer>) -> Self {
         Self { messages, goes_on: false }
     }
@@ -102,8 +106,10 @@ impl Going {
         let closing = pin!(turned(self.closing.clone()));
         tokio::select! {
             biased;
-            ended = self.running.must_end(&self.clock) => {
-                Ok(Next::ended(ended.map_err(status::undecided)?))
+            // What follows is not raced: a report must not get past it.
+            () = self.running.changed(&self.clock) => {
+                let ended = self.running.ask_again(&self.clock).await.map_err(status::undecided)?;
+                Ok(ended.map_or_else(Next::nothing, Next::ended))
             }
             () = closing => Err(status::undecided(DecideError::Closing)),
             said = self.said.message() => match said {

@@ -153,6 +153,36 @@ async fn a_stream_hangs_on_the_quotas_that_it_reports_to_and_on_no_other() {
 }
 
 #[tokio::test]
+async fn no_report_gets_past_a_revocation_while_it_is_recorded() {
+    let gate = Gate::start(&[OVERRIDES, &[("audit.mode", "durable")]].concat());
+    let mut admin = Admin::of(&gate).await;
+    let mut client = gate.client().await;
+    for number in 0..10 {
+        let id = format!("l{number}");
+        let (mut stream, _) = Use::open(&mut client, ask(&gate.site().issuer.license(&id))).await;
+        let said = stream.said.clone();
+        // Reports are always waiting to be taken.
+        let reporting = tokio::spawn(async move {
+            let report = || UsageReport { usage: [("rows".to_owned(), 1.0)].into() };
+            while said.send(CheckStreamRequest { message: Some(Said::Report(report())) }).await.is_ok() {}
+        });
+        stream.taken().await;
+        admin.revoke(&id).await;
+        let told = async {
+            loop {
+                if let Answer::Ended(ended) = stream.next().await {
+                    return ended;
+                }
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(3), told).await.expect("the revocation ends it");
+        assert_eq!(ended_codes(&ended), ["REVOKED"]);
+        drop(stream);
+        reporting.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_policy_that_now_forbids_ends_it() {
     let site = Site::new();
     site.write("policies/none.cedar", "// None yet.\n");
