@@ -28,6 +28,7 @@ mod hub;
 mod keys;
 mod layering;
 mod observed;
+mod operations;
 mod operators;
 mod order;
 mod policies;

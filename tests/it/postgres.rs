@@ -152,6 +152,11 @@ impl Server {
         fs::write(data.join("pg_hba.conf"), access).unwrap();
     }
 
+    /// Where its programs lie.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// A program of PostgreSQL, as the user that may run it.
     fn command(&self, program: &str) -> Command {
         let program = self.programs.join(program);
