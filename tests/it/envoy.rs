@@ -13,6 +13,7 @@ mod identity;
 mod leaving;
 mod paths;
 mod remote;
+mod rolling;
 mod upstream;
 
 use std::io::Write;

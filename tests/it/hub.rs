@@ -18,27 +18,32 @@ use super::streams::Use;
 use super::tls::Authority;
 
 /// A port that nobody listens on.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// What a gate is started with beside its file.
-type Overrides = Vec<(String, String)>;
+pub(crate) type Overrides = Vec<(String, String)>;
 
 fn overrides(pairs: &[(&str, &str)]) -> Overrides {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 /// Hubs and sidecars that trust one authority.
-struct Fleet {
+pub(crate) struct Fleet {
     authority: Authority,
     /// Where hubs are looked for.
     ports: Vec<u16>,
 }
 
 impl Fleet {
-    fn new(hubs: usize) -> Self {
+    pub(crate) fn new(hubs: usize) -> Self {
         Self { authority: Authority::new(), ports: (0..hubs).map(|_| port()).collect() }
+    }
+
+    /// Files of a gate outside of this module that goes by this name.
+    pub(crate) fn introduce(&self, site: &Site, name: &str) {
+        self.install(site, &self.authority, name);
     }
 
     fn install(&self, site: &Site, authority: &Authority, name: &str) {
@@ -64,14 +69,14 @@ impl Fleet {
         all
     }
 
-    fn hub(&self, number: usize, more: &[(&str, &str)]) -> Gate {
+    pub(crate) fn hub(&self, number: usize, more: &[(&str, &str)]) -> Gate {
         let site = Site::new();
         self.install(&site, &self.authority, "localhost");
         site.start_with(&self.of_hub(number, more))
     }
 
     /// What a sidecar is started with.
-    fn of_sidecar(&self, more: &[(&str, &str)]) -> Overrides {
+    pub(crate) fn of_sidecar(&self, more: &[(&str, &str)]) -> Overrides {
         let addresses: Vec<String> =
             self.ports.iter().map(|port| format!("https://localhost:{port}")).collect();
         let hub = json!({

@@ -1,0 +1,156 @@
+//! Everything is replaced, one after the other, under load: no request fails, and nothing is allowed that may not be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::download::{Download, Over};
+use super::upstream::Course;
+use super::{Scene, example, program, site, start_gate};
+use crate::gate::{Gate, eventually, within};
+use crate::hub::{Fleet, port};
+use crate::operators::Admin;
+use crate::postgres::server;
+
+/// What a request asks for.
+const SHORT: Course = Course { chunks: 2, bytes: 100, pause: 1 };
+
+/// Long enough for Envoy to see that a gate leaves, and for what is under way.
+const STOPPING: [(&str, &str); 3] =
+    [("shutdown.notice", "1s"), ("shutdown.grace", "2s"), ("envoy.unfinished", "release")];
+
+/// A central gate over the hubs, at a port that stays.
+fn central(fleet: &Fleet, port: u16) -> Gate {
+    let site = site();
+    fleet.introduce(&site, "sidecar");
+    let address = format!("127.0.0.1:{port}");
+    let own = [
+        ("listeners.decisions.tcp", address.as_str()),
+        ("audit.stdout", "false"),
+        ("listeners.http.tcp", "127.0.0.1:0"),
+    ];
+    let more = [&own[..], &STOPPING].concat();
+    site.start_with(&fleet.of_sidecar(&more))
+}
+
+async fn ready(gate: &Gate) {
+    within(Duration::from_secs(30), "it is ready", async || gate.get("/readyz").0 == 200).await;
+}
+
+/// Two gates that Envoy looks after, in the place of the one beside it.
+fn looked_after(ports: [u16; 2]) -> String {
+    let endpoints = ports.map(|port| {
+        format!(
+            "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}"
+        )
+    });
+    endpoints.join("\n")
+}
+
+/// How the example of a central gate has Envoy look after it.
+fn health_checks() -> String {
+    let central = example("central.yaml", &[]);
+    let lines = central.lines().skip_while(|line| !line.contains("connect_timeout"));
+    let lines: Vec<&str> = lines.take_while(|line| !line.contains("circuit_breakers")).collect();
+    assert!(lines.iter().any(|line| line.contains("health_checks")), "{lines:?}");
+    lines.join("\n") + "\n"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
+    let (Some(program), Some(server)) = (program(), server()) else { return };
+    let url = server.config(&server.database()).url;
+    let fleet = Fleet::new(2);
+    let over = [("state.store", "postgres"), ("state.postgres.url", url.as_str()), ("shutdown.notice", "0s")];
+    let mut hubs = [0, 1].map(|number| Some(fleet.hub(number, &over)));
+    let ports = [port(), port()];
+    let mut gates = ports.map(|port| Some(central(&fleet, port)));
+    for gate in gates.iter().flatten() {
+        ready(gate).await;
+    }
+    let endpoints = looked_after(ports);
+    let checks = health_checks();
+    let changes = [
+        ("        - endpoint: {address: {pipe: {path: /run/tollgate/gate.sock}}}", endpoints.as_str()),
+        ("    connect_timeout: 0.25s\n", checks.as_str()),
+    ];
+    // Only lends its name and files: Envoy does not ask it.
+    let scene = Scene::around(program, start_gate(site(), &[]), "sidecar.yaml", &changes, &[]).await;
+    let scene = Arc::new(scene);
+    Admin::of(hubs[0].as_ref().unwrap()).await.revoke("revoked").await;
+    let issuer = &scene.gate.site().issuer;
+    let (good, bad) = (issuer.license("good"), issuer.license("revoked"));
+    eventually("what is revoked is denied", async || {
+        scene.download(Over::Http1, &bad, SHORT).await.response.status() == 401
+    })
+    .await;
+
+    let mut lasting =
+        scene.download(Over::Http2, &good, Course { chunks: 100_000, bytes: 100, pause: 20 }).await;
+    let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let mut load = JoinSet::new();
+    for number in 0..6 {
+        let (scene, stop, asked) = (Arc::clone(&scene), Arc::clone(&stop), Arc::clone(&asked));
+        let (token, status) = if number == 0 { (bad.clone(), 401) } else { (good.clone(), 200) };
+        load.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let over = if number % 2 == 0 { Over::Http1 } else { Over::Http2 };
+                let download = scene.download(over, &token, SHORT).await;
+                let nth = asked.fetch_add(1, Ordering::Relaxed);
+                assert_eq!(download.response.status(), status, "request {nth}");
+                assert!(download.rest().await.whole);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
+    for number in 0..2 {
+        let ended = gates[number].take().unwrap().stop().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let gate = central(&fleet, ports[number]);
+        ready(&gate).await;
+        gates[number] = Some(gate);
+        // As a roll-out waits before it goes on.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    for number in 0..2 {
+        let ended = hubs[number].take().unwrap().stop().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        hubs[number] = Some(fleet.hub(number, &over));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    load.join_all().await;
+    assert!(asked.load(Ordering::Relaxed) > 200, "{asked:?} requests");
+    goes_on(&mut lasting).await;
+}
+
+/// It may live, so nobody cut it.
+async fn goes_on(lasting: &mut Download) {
+    let before = lasting.received;
+    while lasting.received < before + 10_000 {
+        assert!(lasting.next().await.is_some(), "it ended after {}", lasting.received);
+    }
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_there_before_its_gate_lets_nothing_through() {
+    let Some(program) = program() else { return };
+    let early = site();
+    let socket = early.path("gate.sock");
+    let gate = start_gate(site(), &[]);
+    let elsewhere = [("/run/tollgate/gate.sock", socket.to_str().unwrap())];
+    assert!(example("sidecar.yaml", &[]).contains(elsewhere[0].0));
+    let scene = Scene::around(program, gate, "sidecar.yaml", &elsewhere, &[]).await;
+    let token = scene.license();
+    for _ in 0..5 {
+        assert_eq!(scene.download(Over::Http1, &token, SHORT).await.response.status(), 503);
+    }
+    let _late = start_gate(early, &[("listeners.decisions.unix", "gate.sock")]);
+    eventually("it lets through what is allowed", async || {
+        scene.download(Over::Http1, &token, SHORT).await.response.status() == 200
+    })
+    .await;
+    assert_eq!(scene.upstream.asked(), 1);
+}
