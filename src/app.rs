@@ -87,7 +87,8 @@ impl App {
     /// When anything that it needs is wrong or taken.
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
         let (telemetry, instruments) = telemetry::start(&config.telemetry, &config.gate.name)?;
-        let readiness = Readiness::new(&["keys", "policies", "state", "decision log"]);
+        let readiness = Readiness::new(&["keys", "policies", "state", "decision log", "enforcement"]);
+        announce(config.gate.dry_run_all, &readiness, &instruments);
         let to_hub = state::hub(&config.state)?;
         let (keyring, policies, audit, operators) = open_files(config, to_hub.as_ref())?;
         let store = state::open(&config.state, to_hub).await?;
@@ -218,6 +219,17 @@ impl App {
     /// Where the HTTP listener is.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+}
+
+/// Says loudly, wherever somebody looks, when nothing is enforced.
+fn announce(dry_run_all: bool, readiness: &Readiness, instruments: &Instruments) {
+    if dry_run_all {
+        tracing::warn!("DRY RUN: everything is allowed; the decision log tells what would be denied");
+        readiness.degraded("enforcement", "DRY RUN: everything is allowed, whatever is wrong");
+        instruments.dry_run_all();
+    } else {
+        readiness.ready("enforcement", "denials hold");
     }
 }
 

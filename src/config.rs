@@ -61,11 +61,14 @@ pub struct Gate {
     /// The names under which licenses may address this gate in `aud`. A license that names
     /// an audience is refused by a gate that has none.
     pub audiences: Vec<String>,
+    /// A dry run: everything is decided, recorded and measured, and everything is allowed. It protects nothing. The same
+    /// as `serve --dry-run-all`.
+    pub dry_run_all: bool,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { name: "tollgate".to_owned(), audiences: Vec::new() }
+        Self { name: "tollgate".to_owned(), audiences: Vec::new(), dry_run_all: false }
     }
 }
 

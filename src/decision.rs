@@ -58,6 +58,8 @@ pub struct Pdp {
     audiences: Vec<String>,
     leeway: Duration,
     on_audit_failure: config::AuditFailure,
+    /// Whether denials hold; if not, this is a dry run of everything.
+    enforces: bool,
     keyring: Arc<Keyring>,
     policies: Arc<Policies>,
     licenses: Licenses<CedarLicense>,
@@ -94,6 +96,7 @@ impl Pdp {
             audiences: config.gate.audiences.clone(),
             leeway: config.licenses.leeway.get(),
             on_audit_failure: config.audit.on_failure,
+            enforces: !config.gate.dry_run_all,
             keyring,
             policies,
             licenses: Licenses::new(&config.licenses),
@@ -133,7 +136,7 @@ impl Pdp {
         self.conclude(request, license.as_deref(), held, &mut decision, now);
         let codes = decision.reasons.iter().map(|reason| reason.code);
         self.instruments.record_check(decision.effect, codes, started.elapsed());
-        Ok((decision, license))
+        Ok((decision.told(), license))
     }
 
     /// The steps before the record.
@@ -179,6 +182,7 @@ impl Pdp {
         let decision = Decision {
             id: DecisionId::new(now),
             effect: if allowed { Effect::Allow } else { Effect::Deny },
+            enforced: self.enforces,
             reasons: reasons.into_iter().map(fit_to_show).collect(),
             obligations: if allowed { obligations } else { Vec::new() },
             valid_until: license.as_ref().map(|license| license.license.claims.exp),

@@ -106,6 +106,7 @@ fn records(criterion: &mut Criterion) {
     let decision = Decision {
         id: DecisionId::new(scene.now),
         effect: Effect::Allow,
+        enforced: true,
         reasons: Vec::new(),
         obligations: Vec::new(),
         valid_until: Some(scene.now),

@@ -123,6 +123,7 @@ impl<'a> Record<'a> {
             combined_with: List { items: &request.combined_with, limits },
             combined_with_external: request.combined_with_external,
             decision: decision.effect.as_str(),
+            enforced: decision.enforced,
             reasons: List { items: &decision.reasons, limits },
             obligations: List { items: &decision.obligations, limits },
             usage: Usage { amounts: &request.usage, limits },
@@ -193,6 +194,9 @@ struct Line<'a> {
     combined_with: List<'a, String>,
     combined_with_external: bool,
     decision: &'static str,
+    /// Said only where it is not.
+    #[serde(skip_serializing_if = "is_true")]
+    enforced: bool,
     reasons: List<'a, Reason>,
     obligations: List<'a, Obligation>,
     usage: Usage<'a>,
@@ -223,6 +227,10 @@ struct SubjectLine<'a> {
     id: Text<'a>,
     organization: Text<'a>,
     roles: List<'a, String>,
+}
+
+fn is_true(flag: &bool) -> bool {
+    *flag
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -150,6 +150,7 @@ fn answer_json(response: &CheckResponse) -> Value {
         "obligations": obligations.collect::<Vec<_>>(),
         "valid_until": valid_until(response),
         "granting_policies": response.granting_policies,
+        "enforced": !response.not_enforced,
         "policy_revision": response.policy_revision,
     })
 }
@@ -172,6 +173,10 @@ pub(super) fn word(response: &CheckResponse) -> &'static str {
 
 fn explain(response: &CheckResponse) {
     output::line(&format!("{}  (decision {})", word(response), response.decision_id));
+    if response.not_enforced {
+        let would = if response.reasons.is_empty() { "be allowed" } else { "be denied" };
+        output::line(&format!("not enforced: the gate is on a dry run; otherwise it would {would}"));
+    }
     for reason in &response.reasons {
         output::line(&format!("\n{}  {}", reason.code, reason.reason_user));
         output::line(&format!("  why     {}", reason.reason_admin));

@@ -23,6 +23,10 @@ pub(super) struct Args {
     /// Replaces one value, such as `gate.name=berlin`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
     set: Vec<(String, String)>,
+    /// Decides, records and measures everything, and allows everything: to see what would be denied before anything is.
+    /// It protects nothing
+    #[arg(long)]
+    dry_run_all: bool,
 }
 
 fn parse_set(text: &str) -> Result<(String, String), String> {
@@ -38,7 +42,9 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let config = sources::load(args.config.as_deref(), environment(), &args.set);
+    let mut set = args.set.clone();
+    set.extend(args.dry_run_all.then(|| ("gate.dry_run_all".to_owned(), "true".to_owned())));
+    let config = sources::load(args.config.as_deref(), environment(), &set);
     let config = config.map_err(CliError::Configuration)?;
     block_on(async {
         let app = App::start(&config, Clock::system()).await?;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -27,6 +28,14 @@ pub enum Opened {
     Denied(Decision),
     /// It may, for now.
     Running(Decision, Box<Running>),
+    /// It would not, but nothing is enforced: it goes on, whatever happens.
+    Unwatched(Decision),
+}
+
+impl Opened {
+    fn denied(decision: Decision) -> Self {
+        if decision.enforced { Self::Denied(decision) } else { Self::Unwatched(decision.told()) }
+    }
 }
 
 /// A use that goes on.
@@ -38,6 +47,8 @@ pub struct Running {
     watcher: Watcher,
     pulse: watch::Receiver<u64>,
     trace_id: Option<String>,
+    /// Something would have ended it, was recorded, and was not enforced.
+    spared: AtomicBool,
 }
 
 /// What was asked and allowed, and what tells of changes since.
@@ -62,8 +73,8 @@ impl Pdp {
         // Before the decision, so that no change in between is missed.
         let pulse = self.pulse.subscribe();
         let (decision, license) = self.check_known(&request, trace_id.as_deref(), now).await?;
-        let Some(license) = license.filter(|_| decision.effect == Effect::Allow) else {
-            return Ok(Opened::Denied(decision));
+        let Some(license) = license.filter(|_| !decision.objects()) else {
+            return Ok(Opened::denied(decision));
         };
         request.usage.clear();
         self.run(Asked { request, license, pulse, trace_id }, decision, now).await
@@ -94,7 +105,7 @@ impl Pdp {
                 let trace = trace_id.as_deref();
                 self.record(&request, license.as_deref(), &mut decision, trace, now, started).await?;
                 self.instruments.stream_ended(decision.reasons.iter().map(|reason| reason.code));
-                Ok(Opened::Denied(decision))
+                Ok(Opened::denied(decision))
             }
         }
     }
@@ -111,10 +122,11 @@ impl Pdp {
         if let Ok(Presented::Registered(registered)) = self.look_up(&request).await {
             request.license = LicenseRef::Token(registered.token.clone());
         }
-        let running = Running { pdp: Arc::clone(self), request, license, watcher, pulse, trace_id };
+        let spared = AtomicBool::new(false);
+        let running = Running { pdp: Arc::clone(self), request, license, watcher, pulse, trace_id, spared };
         // The watcher came after the decision.
         match running.objection(now).await? {
-            Some(ended) => Ok(Opened::Denied(ended)),
+            Some(ended) => Ok(Opened::denied(ended)),
             None => Ok(Opened::Running(decision, Box::new(running))),
         }
     }
@@ -134,19 +146,20 @@ impl Running {
     /// Takes more from quotas.
     ///
     /// # Errors
-    /// As [`Pdp::check`]; the inner error is the decision that ends the use.
+    /// As [`Pdp::check`]; the inner error is the decision that ends the use. Where nothing is enforced, none does.
     pub async fn report(
         &self,
         usage: &BTreeMap<String, f64>,
         now: Timestamp,
     ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
         let reasons = check_report(usage);
-        if !reasons.is_empty() {
-            return self.end(Denied::from(reasons), now).await.map(Err);
-        }
-        match self.take(usage, now).await {
+        let taken = if reasons.is_empty() { self.take(usage, now).await } else { Err(Denied::from(reasons)) };
+        match taken {
             Ok(states) => Ok(Ok(states)),
-            Err(denied) => self.end(denied, now).await.map(Err),
+            Err(denied) => {
+                let states = denied.states.clone();
+                Ok(self.end(denied, now).await?.map_or(Ok(states), Err))
+            }
         }
     }
 
@@ -192,12 +205,16 @@ impl Running {
         if reasons.is_empty() {
             return Ok(None);
         }
-        self.end(Denied { reasons, states: states.to_vec() }, now).await.map(Some)
+        self.end(Denied { reasons, states: states.to_vec() }, now).await
     }
 
     /// Resolves when something changed that the use hangs on, so that it must be [asked about again](Self::ask_again)
     /// before it goes on. Until it resolves, dropping the future loses nothing.
     pub async fn changed(&mut self, clock: &Clock) {
+        if self.spared.load(Relaxed) {
+            // It was found out already.
+            return std::future::pending().await;
+        }
         let left = self.license.license.claims.exp.duration_since(clock.now());
         let expiry = tokio::time::sleep(Duration::try_from(left).unwrap_or_default());
         tokio::select! {
@@ -215,14 +232,21 @@ impl Running {
     /// As [`Pdp::check`].
     pub async fn ask_again(&self, clock: &Clock) -> Result<Option<Decision>, DecideError> {
         // Boxed, so that what asking needs is not kept while nothing is asked.
-        Box::pin(self.objection(clock.now())).await
+        Box::pin(async { Ok(self.enforced(self.objection(clock.now()).await?)) }).await
+    }
+
+    /// What ends the use. Where nothing is enforced, only notes that something would have.
+    fn enforced(&self, ended: Option<Decision>) -> Option<Decision> {
+        let spared = ended.as_ref().is_some_and(|ended| !ended.enforced);
+        self.spared.fetch_or(spared, Relaxed);
+        ended.filter(|ended| ended.enforced)
     }
 
     /// Asks the whole question again; the answer, where it is a denial.
     async fn objection(&self, now: Timestamp) -> Result<Option<Decision>, DecideError> {
         let LicenseRef::Token(token) = &self.request.license else {
             let reason = Reason::new(Code::LicenseMissing, "the license of the stream is gone");
-            return self.end(Denied::from(reason), now).await.map(Some);
+            return self.denial(Denied::from(reason), now).await.map(Some);
         };
         let (decision, _) = self.pdp.decide(&self.request, Ok(Presented::Token(token)), now);
         if decision.effect == Effect::Allow {
@@ -231,14 +255,23 @@ impl Running {
         self.recorded(decision, now).await.map(Some)
     }
 
-    /// The decision that ends the use because of a denial.
+    /// The decision that ends the use because of a denial; none where nothing is enforced.
     ///
     /// # Errors
     /// As [`Pdp::check`].
-    pub async fn end(&self, denied: Denied, now: Timestamp) -> Result<Decision, DecideError> {
+    pub async fn end(&self, denied: Denied, now: Timestamp) -> Result<Option<Decision>, DecideError> {
+        if self.spared.load(Relaxed) {
+            return Ok(None);
+        }
+        let ended = self.denial(denied, now).await?;
+        Ok(self.enforced(Some(ended)))
+    }
+
+    async fn denial(&self, denied: Denied, now: Timestamp) -> Result<Decision, DecideError> {
         let mut decision = Decision {
             id: DecisionId::new(now),
             effect: Effect::Deny,
+            enforced: self.pdp.enforces,
             reasons: Vec::new(),
             obligations: Vec::new(),
             valid_until: Some(self.license.license.claims.exp),

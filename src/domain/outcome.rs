@@ -58,7 +58,9 @@ pub struct Decision {
     pub id: DecisionId,
     /// Allow or deny.
     pub effect: Effect,
-    /// Everything that was wrong; empty exactly when `effect` is allow.
+    /// Whether it holds. The gate of a dry run finds out everything, and denies nothing.
+    pub enforced: bool,
+    /// Everything that was wrong; empty exactly when `effect` is allow, unless nothing is enforced.
     pub reasons: Vec<Reason>,
     /// What must be done; empty on a denial.
     pub obligations: Vec<Obligation>,
@@ -74,4 +76,19 @@ pub struct Decision {
     pub policy_revision: Arc<str>,
     /// The policies that granted; filled only when the request asked to explain.
     pub granting_policies: Vec<String>,
+}
+
+impl Decision {
+    /// As enforcement points are told it: what is not enforced is allowed.
+    pub fn told(mut self) -> Self {
+        if !self.enforced {
+            self.effect = Effect::Allow;
+        }
+        self
+    }
+
+    /// Whether it would be a denial if it was enforced.
+    pub fn objects(&self) -> bool {
+        !self.reasons.is_empty()
+    }
 }

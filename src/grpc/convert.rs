@@ -210,6 +210,7 @@ pub(super) fn answer(decision: Decision) -> wire::CheckResponse {
         cache_max_age: None,
         policy_revision: decision.policy_revision.as_ref().to_owned(),
         granting_policies: decision.granting_policies,
+        not_enforced: !decision.enforced,
     }
 }
 

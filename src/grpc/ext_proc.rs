@@ -82,6 +82,13 @@ impl ExtProc {
                     yield answer::cut(&decision, &manner, clock.now())?;
                     return;
                 }
+                Opened::Unwatched(_) => {
+                    yield answer::go_on(&first);
+                    while let Some(next) = said.message().await? {
+                        yield answer::go_on(&next);
+                    }
+                    return;
+                }
                 Opened::Running(_, running) => service.watch_over(running, manner, said)?,
             };
             let mut step = Box::pin(going.first(&first)).await?;
@@ -248,7 +255,9 @@ impl Going {
             }
         }
         let Some(denied) = refused else { return Ok(Step::GoOn(answer::go_on(said))) };
-        let decision = self.running.end(denied, now).await.map_err(status::undecided)?;
+        let Some(decision) = self.running.end(denied, now).await.map_err(status::undecided)? else {
+            return Ok(Step::GoOn(answer::go_on(said)));
+        };
         Ok(match chunk.first(part) {
             [] => Step::Cut(decision),
             first => Step::LastBytes(answer::only(first), decision),

@@ -43,6 +43,12 @@ impl Streams {
                 let opened = Box::pin(pdp.open(question, trace_id, clock.now())).await;
                 match opened.map_err(status::undecided)? {
                     Opened::Denied(decision) => yield message(Answer::Opened(convert::answer(decision))),
+                    Opened::Unwatched(decision) => {
+                        yield message(Answer::Opened(convert::answer(decision)));
+                        while said.message().await?.is_some() {
+                            yield message(taken(Vec::new()));
+                        }
+                    }
                     Opened::Running(decision, running) => {
                         yield message(Answer::Opened(convert::answer(decision)));
                         let mut going = Going { running, clock, said, closing };

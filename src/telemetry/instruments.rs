@@ -119,6 +119,7 @@ struct Counts {
     revision: Mutex<Option<Arc<str>>>,
     audit: OnceLock<Audit>,
     audit_lost: AtomicU64,
+    dry_run_all: AtomicU64,
     state: state::Counts,
 }
 
@@ -215,6 +216,11 @@ impl Instruments {
         self.0.counts.audit.get_or_init(|| Box::new(figures));
     }
 
+    /// Nothing is enforced.
+    pub fn dry_run_all(&self) {
+        self.0.counts.dry_run_all.store(1, Ordering::Relaxed);
+    }
+
     /// A decision was answered without a record, as the configuration allows.
     pub fn audit_lost(&self) {
         add(&self.0.counts.audit_lost, 1);
@@ -292,6 +298,9 @@ impl Declarations<'_> {
 }
 
 fn declare_checks(declare: &Declarations<'_>) {
+    declare.gauge("tollgate.dry_run_all", "", "1 while nothing is enforced", |counts, observer| {
+        observer.observe(load(&counts.dry_run_all), &[]);
+    });
     declare.counter("tollgate.checks", "", "Checks that were decided", |counts, observer| {
         for (effect, count) in [(Effect::Allow, &counts.allowed), (Effect::Deny, &counts.denied)] {
             observer.observe(load(count), &[KeyValue::new("decision", effect.as_str())]);

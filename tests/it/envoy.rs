@@ -8,13 +8,13 @@ mod client;
 mod counting;
 mod cutting;
 mod denying;
-mod download;
+pub(crate) mod download;
 mod identity;
 mod leaving;
 mod paths;
 mod remote;
 mod rolling;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -166,15 +166,19 @@ fn start_gate(site: Site, overrides: &[(&str, &str)]) -> Gate {
 }
 
 /// A gate, an Envoy that asks it, and what stands behind.
-struct Scene {
-    gate: Gate,
+pub(crate) struct Scene {
+    pub(crate) gate: Gate,
     envoy: Envoy,
     upstream: Upstream,
 }
 
 impl Scene {
     /// The scene of an example, with changes to it and overrides of the gate's configuration.
-    async fn start(name: &str, changes: &[(&str, &str)], overrides: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) async fn start(
+        name: &str,
+        changes: &[(&str, &str)],
+        overrides: &[(&str, &str)],
+    ) -> Option<Self> {
         let program = program()?;
         let gate = start_gate(site(), &[&[("listeners.decisions.unix", "gate.sock")], overrides].concat());
         Some(Self::around(program, gate, name, changes, &[]).await)
@@ -214,12 +218,12 @@ impl Scene {
     }
 
     /// Reads a dataset with these headers.
-    async fn read(&self, dataset: &str, lines: &[&str]) -> Answer {
+    pub(crate) async fn read(&self, dataset: &str, lines: &[&str]) -> Answer {
         self.send("GET", &format!("/v1/datasets/{dataset}"), lines).await
     }
 
     /// The record of a decision, once it is written.
-    async fn record(&self, decision_id: &str) -> Value {
+    pub(crate) async fn record(&self, decision_id: &str) -> Value {
         let find = || {
             let records = self.gate.site().records();
             records.into_iter().find(|record| record["decision_id"] == decision_id)

@@ -20,6 +20,7 @@ mod collector;
 mod command_line;
 mod decision_log;
 mod docs;
+mod dry_run;
 mod envoy;
 mod fleet;
 mod gate;

@@ -35,7 +35,7 @@ impl Use {
         }
     }
 
-    async fn report(&mut self, metric: &str, amount: f64) {
+    pub(crate) async fn report(&mut self, metric: &str, amount: f64) {
         let usage = [(metric.to_owned(), amount)].into();
         let report = CheckStreamRequest { message: Some(Said::Report(UsageReport { usage })) };
         self.said.send(report).await.unwrap();
@@ -46,7 +46,7 @@ impl Use {
         answer.unwrap().expect("one more answer").message.unwrap()
     }
 
-    async fn taken(&mut self) -> ReportTaken {
+    pub(crate) async fn taken(&mut self) -> ReportTaken {
         match self.next().await {
             Answer::Taken(taken) => taken,
             other => panic!("{other:?}"),
@@ -60,7 +60,7 @@ impl Use {
         ended
     }
 
-    async fn is_quiet(&mut self) -> bool {
+    pub(crate) async fn is_quiet(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(150), self.answers.message()).await.is_err()
     }
 }

@@ -40,6 +40,7 @@ fn decision() -> Decision {
     Decision {
         id: DecisionId::new(now()),
         effect: Effect::Deny,
+        enforced: true,
         reasons: vec![Reason { policy_id: "base/expiry".to_owned(), ..Reason::new(Code::Expired, TOKEN) }],
         obligations: vec![Obligation {
             id: "o1".to_owned(),

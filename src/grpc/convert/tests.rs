@@ -137,6 +137,7 @@ fn moves_every_field_of_an_answer() {
     let decision = Decision {
         id: DecisionId::new("2026-01-02T03:04:05.5Z".parse().unwrap()),
         effect: Effect::Deny,
+        enforced: true,
         reasons: vec![Reason { policy_id: "p".into(), ..Reason::new(Code::Expired, "at noon") }],
         obligations: vec![Obligation {
             id: "o1".into(),

@@ -28,6 +28,7 @@ use crate::grpc::{convert, status};
 /// The headers that say what was allowed. One that is not set is taken away: the client may have sent it.
 const ID: &str = "x-license-id";
 const TIER: &str = "x-license-tier";
+const ENFORCED: &str = "x-license-enforced";
 const OBLIGATIONS: &str = "x-license-obligations";
 
 /// The most bytes of a name in a header: a longer one is left out.
@@ -86,6 +87,7 @@ fn allow(
         (TIER, license.and_then(|license| name(license.tier?))),
         (DECISION_ID, Some(decision.id.to_string())),
         (OBLIGATIONS, obligations),
+        (ENFORCED, (!decision.enforced).then(|| "false".to_owned())),
     ];
     let mut headers_to_remove: Vec<String> =
         said.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| (*name).to_owned()).collect();
@@ -127,6 +129,7 @@ fn told(decision: &Decision, license: Option<Licensed<'_>>, asked: &Asked, envoy
         ("quotas", object(decision.quotas.iter().map(left).collect())),
     ];
     fields.extend(license.map(|license| ("license_id", text(license.id))));
+    fields.extend((!decision.enforced).then(|| ("enforced", text("false"))));
     if envoy.kill_switch && decision.effect == Effect::Allow {
         let question = convert::ask(asked.question.clone()).encode_to_vec();
         fields.push(("question", text(STANDARD.encode(question))));

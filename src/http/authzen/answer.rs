@@ -67,6 +67,10 @@ pub struct DecidedContext {
     pub status_as_of: Option<String>,
     /// The revision of policies and catalog that decided.
     pub policy_revision: String,
+    /// `false` while the gate is on a dry run (`tollgate serve --dry-run-all`): `decision` is `true` whatever is wrong,
+    /// and `reasons` says what would have denied it. Absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<bool>,
     /// The policies that granted; only where `explain` was asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub granting_policies: Vec<String>,
@@ -170,6 +174,7 @@ impl From<Decision> for Evaluated {
             valid_until: decision.valid_until.map(|time| time.to_string()),
             status_as_of: decision.status_as_of.map(|time| time.to_string()),
             policy_revision: decision.policy_revision.as_ref().to_owned(),
+            enforced: (!decision.enforced).then_some(false),
             granting_policies: decision.granting_policies,
         };
         Self {

@@ -40,7 +40,8 @@ fn metrics(page: &str) -> BTreeSet<(String, BTreeSet<String>)> {
 
 #[tokio::test]
 async fn records_page_is_current() {
-    let gate = Gate::start(&[]);
+    // On a dry run, where records have every member that there is.
+    let gate = Gate::start(&[("gate.dry_run_all", "true")]);
     let mut question = Request::new(CheckRequest {
         combined_with: vec!["sales/us".to_owned(); 65],
         ..ask(&gate.site().issuer.license("license-1"))

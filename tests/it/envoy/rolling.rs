@@ -105,19 +105,19 @@ async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
             }
         });
     }
-    for number in 0..2 {
-        let ended = gates[number].take().unwrap().stop().await;
+    for (slot, port) in gates.iter_mut().zip(ports) {
+        let ended = slot.take().unwrap().stop().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let gate = central(&fleet, ports[number]);
+        let gate = central(&fleet, port);
         ready(&gate).await;
-        gates[number] = Some(gate);
+        *slot = Some(gate);
         // As a roll-out waits before it goes on.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    for number in 0..2 {
-        let ended = hubs[number].take().unwrap().stop().await;
+    for (number, slot) in hubs.iter_mut().enumerate() {
+        let ended = slot.take().unwrap().stop().await;
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        hubs[number] = Some(fleet.hub(number, &over));
+        *slot = Some(fleet.hub(number, &over));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     stop.store(true, Ordering::Relaxed);

@@ -31,6 +31,7 @@ fn decision(effect: Effect, codes: &[Code]) -> Decision {
     Decision {
         id: DecisionId::new(now()),
         effect,
+        enforced: true,
         reasons: codes.iter().map(|code| Reason::new(*code, "secret: for the administrator")).collect(),
         obligations: Vec::new(),
         valid_until: None,
