@@ -137,6 +137,7 @@ fn answer_json(response: &CheckResponse) -> Value {
             "reason_user": reason.reason_user,
             "reason_admin": reason.reason_admin,
             "would_pass_if": reason.would_pass_if,
+            "cite": reason.cite,
         })
     });
     let obligations = response
@@ -183,6 +184,9 @@ fn explain(response: &CheckResponse) {
         output::line(&format!("  passes  if {}", reason.would_pass_if));
         if !reason.policy_id.is_empty() {
             output::line(&format!("  policy  {}", reason.policy_id));
+        }
+        if !reason.cite.is_empty() {
+            output::line(&format!("  law     {}", reason.cite));
         }
     }
     for duty in &response.obligations {

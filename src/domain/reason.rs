@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// One thing that was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Reason {
     pub reason_admin: String,
     /// What would have to hold for this reason to vanish.
     pub would_pass_if: String,
+    /// The law that the policy puts into force, such as an article; none where it is not a law that objects.
+    pub cite: Option<Arc<str>>,
 }
 
 impl Reason {
@@ -30,6 +33,7 @@ impl Reason {
             reason_user: code.meaning().to_owned(),
             reason_admin: admin.into(),
             would_pass_if: code.remedy().to_owned(),
+            cite: None,
         }
     }
 

@@ -241,6 +241,7 @@ fn reason(reason: Reason) -> wire::Reason {
         reason_user: reason.reason_user,
         reason_admin: reason.reason_admin,
         would_pass_if: reason.would_pass_if,
+        cite: reason.cite.as_deref().unwrap_or_default().to_owned(),
     }
 }
 

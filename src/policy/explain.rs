@@ -4,6 +4,7 @@
 //! placeholders it does not know, when the policies are loaded.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::domain::terms::Anonymization;
 use crate::domain::{CheckRequest, Code, Reason, Terms};
@@ -15,6 +16,7 @@ pub struct Words {
     user: Template,
     admin: Template,
     passes: Template,
+    cite: Option<Arc<str>>,
 }
 
 /// What placeholders are filled from.
@@ -35,7 +37,13 @@ impl Words {
     ///
     /// # Errors
     /// Names the annotation and the placeholder that is not known.
-    pub fn new(code: Code, user: &str, admin: &str, passes: &str) -> Result<Self, String> {
+    pub fn new(
+        code: Code,
+        user: &str,
+        admin: &str,
+        passes: &str,
+        cite: Option<&str>,
+    ) -> Result<Self, String> {
         let template = |annotation: &str, text: &str| {
             Template::parse(text).map_err(|error| format!("`@{annotation}`: {error}"))
         };
@@ -44,6 +52,7 @@ impl Words {
             user: template("reason", user)?,
             admin: template("admin", admin)?,
             passes: template("passes", passes)?,
+            cite: cite.map(Arc::from),
         })
     }
 
@@ -55,6 +64,7 @@ impl Words {
             reason_user: self.user.fill(facts),
             reason_admin: self.admin.fill(facts),
             would_pass_if: self.passes.fill(facts),
+            cite: self.cite.clone(),
         }
     }
 }

@@ -165,7 +165,7 @@ fn annotate(policy: Policy) -> Result<Rule, String> {
     if has_properties && policy.annotation("obligation").is_none() {
         return Err(format!("`@{PROPERTY}...` belongs on a `permit` that has an `@obligation`"));
     }
-    for annotation in ["code", "reason", "admin", "passes"] {
+    for annotation in ["code", "reason", "admin", "passes", "cite"] {
         only_on(annotation, !grants, "forbid")?;
     }
     let obligation = policy.annotation("obligation").map(|kind| obligation(&policy, kind)).transpose()?;
@@ -194,12 +194,20 @@ fn words(policy: &Policy) -> Result<Words, String> {
     let code = policy.annotation("code").map_or(Ok(Code::PolicyForbids), str::parse::<Code>);
     let code = code.map_err(|error| format!("`@code`: {error}"))?;
     let text = |annotation, default: &str| policy.annotation(annotation).unwrap_or(default).to_owned();
+    let cite = policy.annotation("cite");
+    if cite.is_some_and(|cite| cite.trim().is_empty()) {
+        return Err(
+            "`@cite` names the law that the policy puts into force, such as `@cite(\"GDPR Art. 9(1)\")`"
+                .into(),
+        );
+    }
     let default_admin = format!("policy `{}` forbids it", policy.id());
     Words::new(
         code,
         &text("reason", code.meaning()),
         &text("admin", &default_admin),
         &text("passes", code.remedy()),
+        cite,
     )
 }
 

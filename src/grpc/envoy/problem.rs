@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use serde_json::json;
 
 use super::denial::Denial;
@@ -35,12 +36,15 @@ pub(super) fn sentence(denial: Denial, decision: &Decision) -> String {
 }
 
 /// The body of a denial.
-pub(super) fn body(denial: Denial, decision: &Decision) -> String {
+pub(super) fn body(denial: Denial, status: StatusCode, decision: &Decision) -> String {
     let reasons = decision.reasons.iter().take(MAX_REASONS).map(|reason| {
         let (words, remedy) = (fit(&reason.reason_user, MAX_TEXT), fit(&reason.would_pass_if, MAX_TEXT));
-        json!({ "code": reason.code.as_str(), "reason": words, "would_pass_if": remedy })
+        let mut told = json!({ "code": reason.code.as_str(), "reason": words, "would_pass_if": remedy });
+        if let (Some(cite), Some(members)) = (&reason.cite, told.as_object_mut()) {
+            members.insert("cite".to_owned(), json!(fit(cite, MAX_TEXT)));
+        }
+        told
     });
-    let status = denial.http();
     let mut body = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),

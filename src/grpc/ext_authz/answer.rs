@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpRespons
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use envoy_types::pb::google::rpc;
+use http::StatusCode;
 use prost::Message;
 use tonic::{Code as GrpcCode, Status};
 
@@ -20,7 +21,6 @@ use crate::audit::redact::fit;
 use crate::config::Envoy;
 use crate::domain::time::Timestamp;
 use crate::domain::{Decision, Effect};
-use crate::grpc::envoy::denial::Denial;
 use crate::grpc::envoy::refusal::Refusal;
 use crate::grpc::envoy::{DECISION_ID, codes, fields, header, visible};
 use crate::grpc::{convert, status};
@@ -100,18 +100,18 @@ fn allow(
 }
 
 fn deny(decision: &Decision, asked: &Asked, now: Timestamp) -> DeniedHttpResponse {
-    let Refusal { denial, mut headers, body } = Refusal::of(decision, asked.is_grpc, now);
+    let Refusal { denial, status, mut headers, body } = Refusal::of(decision, asked.is_grpc, now);
     if asked.is_grpc {
         // Envoy makes a gRPC status of an HTTP status, and a coarse one: these say it finely.
         headers.push(header("grpc-status", i32::from(denial.grpc()).to_string()));
         headers.push(header("grpc-message", visible::grpc_message(&body)));
-        return denied(Denial::Forbidden, headers, String::new());
+        return denied(StatusCode::FORBIDDEN, headers, String::new());
     }
-    denied(denial, headers, body)
+    denied(status, headers, body)
 }
 
-fn denied(denial: Denial, headers: Vec<HeaderValueOption>, body: String) -> DeniedHttpResponse {
-    let status = Some(HttpStatus { code: i32::from(denial.http().as_u16()) });
+fn denied(status: StatusCode, headers: Vec<HeaderValueOption>, body: String) -> DeniedHttpResponse {
+    let status = Some(HttpStatus { code: i32::from(status.as_u16()) });
     DeniedHttpResponse { status, headers, body }
 }
 

@@ -69,14 +69,14 @@ pub(super) fn cut(
     manner: &Manner,
     now: Timestamp,
 ) -> Result<ProcessingResponse, Status> {
-    let Refusal { denial, headers, body } = Refusal::of(decision, manner.is_grpc, now);
+    let Refusal { denial, status: http, headers, body } = Refusal::of(decision, manner.is_grpc, now);
     let details = details(denial, decision);
     if manner.is_observed {
         return Err(status::cut(denial.grpc(), details));
     }
     let grpc_status = manner.is_grpc.then(|| GrpcStatus { status: i32::from(denial.grpc()).unsigned_abs() });
     let response = ImmediateResponse {
-        status: Some(HttpStatus { code: i32::from(denial.http().as_u16()) }),
+        status: Some(HttpStatus { code: i32::from(http.as_u16()) }),
         headers: Some(HeaderMutation {
             set_headers: headers.into_iter().map(raw).collect(),
             ..HeaderMutation::default()

@@ -90,6 +90,9 @@ pub struct ReasonAnswer {
     pub reason_admin: String,
     /// What would have to hold for this reason to vanish.
     pub would_pass_if: String,
+    /// The law that objects, as the policy cites it; absent where it is not a law.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cite: Option<String>,
 }
 
 /// How one quota stands.
@@ -203,6 +206,7 @@ impl From<Reason> for ReasonAnswer {
             reason_user: reason.reason_user,
             reason_admin: reason.reason_admin,
             would_pass_if: reason.would_pass_if,
+            cite: reason.cite.as_deref().map(str::to_owned),
         }
     }
 }

@@ -54,6 +54,27 @@ async fn each_kind_of_denial_has_its_status() {
 }
 
 #[tokio::test]
+async fn where_nothing_but_a_law_forbids_it_the_client_is_told_so() {
+    let Some(program) = super::program() else { return };
+    let site = super::site();
+    let policy = "@id(\"law/special\") @reason(\"Special categories stay here.\") @cite(\"GDPR Art. 9(1)\")
+        forbid (principal, action, resource) when { context has region && context.region == Tollgate::Region::\"FR\" };";
+    site.write("policies/law.cedar", policy);
+    let overrides = [("listeners.decisions.unix", "gate.sock"), ("policies.directory", "policies")];
+    let scene = Scene::around(program, super::start_gate(site, &overrides), "sidecar.yaml", &[], &[]).await;
+    let license = format!("authorization: License {}", scene.license());
+    let answer = scene.read("sales/eu", &[&license, "x-purpose: ScientificResearch"]).await;
+    assert_eq!((answer.status, answer.codes()), (451, vec!["POLICY_FORBIDS".to_owned()]));
+    assert_eq!(
+        (&answer.json()["status"], &answer.json()["reasons"][0]["cite"]),
+        (&json!(451), &json!("GDPR Art. 9(1)"))
+    );
+    // With another reason beside it, it is a denial like any other.
+    let answer = scene.read("sales/eu", &[&license, "x-purpose: Marketing"]).await;
+    assert_eq!((answer.status, answer.codes().len()), (403, 2));
+}
+
+#[tokio::test]
 async fn a_header_said_twice_is_read_alike_however_envoy_tells_of_it() {
     for raw in ["true", "false"] {
         let changes = [("encode_raw_headers: true", format!("encode_raw_headers: {raw}"))];

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::domain::outcome::QuotaState;
 use crate::domain::{Amount, CheckRequest, Code, DecisionId, LicenseRef, Obligation, Reason};
+use crate::grpc::envoy::denial::Denial;
 use crate::proto::v1 as wire;
 
 const LICENSE: Licensed<'_> = Licensed { id: "license-1", tier: Some("gold") };
