@@ -121,6 +121,22 @@ async fn what_a_client_does_not_wait_for_is_not_used() {
 }
 
 #[tokio::test]
+async fn of_a_counted_response_not_a_byte_passes_that_was_not_taken_before_it_was_cut() {
+    let Some(scene) = Scene::start("sidecar.yaml", &[], OVERRIDES).await else { return };
+    let mut admin = Admin::of(&scene.gate).await;
+    let token = limited(&scene, "cut", &[quota("bytes", 100_000_000)]);
+    let mut download =
+        scene.download(Over::Http1, &token, Course { chunks: 100_000, bytes: 333, pause: 1 }).await;
+    for _ in 0..20 {
+        download.next().await.unwrap();
+    }
+    admin.revoke("cut").await;
+    let ended = download.rest().await;
+    assert!(!ended.whole, "{ended:?}");
+    used(&scene, "cut", "bytes", ended.received as f64).await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_is_counted_and_cut_like_any_other() {
     let Some(scene) = Scene::start("sidecar.yaml", &[], OVERRIDES).await else { return };
     let token = limited(&scene, "slow", &[quota("bytes", 3_000_000)]);
