@@ -24,13 +24,12 @@ pub(in crate::grpc) struct Refusal {
 
 /// Where nothing forbids it but laws, that is what the client is told (RFC 7725).
 fn status(denial: Denial, decision: &Decision) -> StatusCode {
-    let mut told = decision.reasons.iter().filter(|reason| Denial::of(reason.code) == denial);
-    match denial {
-        Denial::Forbidden if told.all(|reason| reason.cite.is_some()) => {
-            StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS
-        }
-        _ => denial.http(),
+    let mut told = decision.reasons.iter().filter(|reason| Denial::of(reason.code) == denial).peekable();
+    let is_law = told.peek().is_some() && told.all(|reason| reason.cite.is_some());
+    if denial == Denial::Forbidden && is_law {
+        return StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS;
     }
+    denial.http()
 }
 
 impl Refusal {

@@ -143,7 +143,7 @@ fn an_allow_says_what_was_allowed_and_leaves_no_forged_word() {
     assert_eq!(sent[DECISION_ID], decision.id.to_string());
     let duties = r#"[{"id":"cite","type":"attribute","properties":{"text":"Quelle: \u00e9\r\n"}}]"#;
     assert_eq!(sent[OBLIGATIONS], duties);
-    assert_eq!(ok.headers_to_remove, ["authorization"]);
+    assert_eq!(ok.headers_to_remove, [ENFORCED, "authorization"]);
     let told = headers(&ok.response_headers_to_add);
     assert_eq!(
         (told["ratelimit-policy"], told["ratelimit"]),
@@ -154,10 +154,10 @@ fn an_allow_says_what_was_allowed_and_leaves_no_forged_word() {
     let response = answer(&decision, None, &asked(false), &Envoy::default(), now()).unwrap();
     let ok = allowed(&response);
     assert_eq!(headers(&ok.headers).keys().collect::<Vec<_>>(), [&DECISION_ID]);
-    assert_eq!(ok.headers_to_remove, [ID, TIER, OBLIGATIONS, "authorization"]);
+    assert_eq!(ok.headers_to_remove, [ID, TIER, OBLIGATIONS, ENFORCED, "authorization"]);
     let keeps = Envoy { keep_license: true, ..Envoy::default() };
     let response = answer(&decision, None, &asked(false), &keeps, now()).unwrap();
-    assert_eq!(allowed(&response).headers_to_remove, [ID, TIER, OBLIGATIONS]);
+    assert_eq!(allowed(&response).headers_to_remove, [ID, TIER, OBLIGATIONS, ENFORCED]);
 }
 
 #[test]
