@@ -17,7 +17,7 @@ async fn readiness_has_its_details_and_health_agrees() {
     let page: Value = serde_json::from_str(&page).unwrap();
     assert_eq!((code, &page["ready"]), (200, &json!(true)));
     let names: Vec<_> = page["parts"].as_array().unwrap().iter().map(|part| part["name"].clone()).collect();
-    assert_eq!(names, ["keys", "policies", "state", "decision log"]);
+    assert_eq!(names, ["keys", "policies", "state", "decision log", "enforcement"]);
     assert_eq!(gate.part("keys"), ("ready".to_owned(), "keys: 1, issuers: 1".to_owned()));
     let revision = gate.check(CheckRequest::default()).await.policy_revision;
     assert_eq!(gate.part("policies"), ("ready".to_owned(), format!("revision {revision}")));
