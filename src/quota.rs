@@ -112,7 +112,7 @@ impl Quotas {
         let mut held = Held::new(self, of);
         let wanted = self.wanted(of, now)?;
         let claim = once.filter(|_| wanted.iter().any(|wanted| wanted.need.is_positive()));
-        let claim = claim.map(|once| (once, held::claim(of, once, now)));
+        let claim = claim.map(|once| (once, held::claim(of, once, &wanted, now)));
         if let Some((once, claim)) = &claim
             && self.was_claimed(&claim.request, once).await?
         {

@@ -17,8 +17,11 @@ use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
 use crate::store::{Claim, Claimed, StoreError, UsageKey};
 
-/// How long a request is known as the same when it comes again.
+/// How long a request is known as the same when it comes again, at least: callers repeat after an outage.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+
+/// And at most, where a window never ends; longer than any month.
+const NEVER_LONGER: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What was taken from one quota.
 #[derive(Debug)]
@@ -152,14 +155,19 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// The claim of a request under a license.
-pub(super) fn claim(of: &Use<'_>, once: &Once<'_>, now: Timestamp) -> Claim {
+/// The claim of a request under a license. It lasts as long as the windows that it takes from: in the same
+/// window a repeat must not take twice.
+pub(super) fn claim(of: &Use<'_>, once: &Once<'_>, wanted: &[Wanted<'_>], now: Timestamp) -> Claim {
     let parts = [of.issuer, of.license, once.request_id];
+    let after = |lasts| now.saturating_add(lasts).unwrap_or(Timestamp::MAX);
+    let taken_from = wanted.iter().filter(|wanted| wanted.need.is_positive());
+    let ends = taken_from.map(|wanted| wanted.window.end.unwrap_or(Timestamp::MAX));
+    let expires = ends.fold(after(REMEMBERED), Timestamp::max).min(after(NEVER_LONGER));
     Claim {
         // A list of texts is always JSON.
         request: serde_json::to_string(&parts).unwrap_or_default(),
         question: once.question,
-        expires: now.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX),
+        expires,
     }
 }
 

@@ -144,6 +144,35 @@ async fn a_repeat_takes_nothing_at_any_gate_and_another_question_is_refused() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_known_as_long_as_the_windows_that_it_took_from() {
+    let once = Once { request_id: "r", question: [1; 32] };
+    let nothing = usage(&[]);
+    let (hour, day) = (1, 24);
+    for (window, forgotten) in [
+        (QuotaWindow::Minute, day),
+        (QuotaWindow::Day, day),
+        (QuotaWindow::Month, 30 * day),
+        (QuotaWindow::Total, 32 * day),
+    ] {
+        let store = store();
+        let quotas = gate(&store, "g");
+        let list = vec![
+            Quota { window, ..quota("q", REQUESTS, 10.0, QuotaScope::License) },
+            // Nothing is taken from this one.
+            Quota { window: QuotaWindow::Total, ..quota("rows", "rows", 10.0, QuotaScope::License) },
+        ];
+        let of = of(&list, &nothing);
+        assert!(quotas.reserve(&of, Some(&once), NOW).await.unwrap().commit(&of, NOW).is_some());
+        for (after, is_known) in [(forgotten - hour, true), (forgotten + hour, false)] {
+            let then = NOW + SignedDuration::from_hours(after);
+            store.sweep(then).await.unwrap();
+            let held = quotas.reserve(&of, Some(&once), then).await.unwrap();
+            assert_eq!(held.commit(&of, then).is_none(), is_known, "{window:?}, {after} h later");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_claimed_request_stays_paid_whatever_becomes_of_it() {
     let store = store();
     let quotas = gate(&store, "g");

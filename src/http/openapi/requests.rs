@@ -225,8 +225,8 @@ pub struct Context {
     /// The types of obligation that the caller can fulfil; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supported_obligations: Option<Vec<String>>,
-    /// The caller's own id of this question, at most 128 bytes: asked again within a day under a license with
-    /// quotas, it consumes nothing.
+    /// The caller's own id of this question, at most 128 bytes: asked again within a day, or within the
+    /// windows of the quotas that it consumed from (at most 32 days), it consumes nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Decides and answers, takes nothing of a quota, and marks the record as a rehearsal.
