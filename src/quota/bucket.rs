@@ -16,6 +16,9 @@ use crate::store::{StateStore, StoreError, Take};
 /// For how long a chunk is to last, by the demand of late: long enough to ride out a failover.
 const LASTS: i64 = 15;
 
+/// The time that demand is averaged over, in milliseconds.
+const AVERAGED: i128 = 5_000;
+
 /// The share of what is left that one chunk may take, so that other gates find something.
 const SHARE: u32 = 8;
 
@@ -206,14 +209,7 @@ impl Bucket {
     /// once: parts of it that are left at several gates are of use to none.
     fn chunk(&self, need: Amount, lacking: Amount, now: Timestamp) -> Amount {
         let mut purse = self.lock();
-        if let Some(since) = purse.refilled_at {
-            let millis = now.duration_since(since).as_millis().max(1);
-            let rate = purse.spent.millionths().saturating_mul(1000) / millis;
-            let smoothed = (purse.demand.millionths() + rate) / 2;
-            purse.demand = Amount::of_millionths(smoothed);
-        }
-        purse.refilled_at = Some(now);
-        purse.spent = Amount::ZERO;
+        purse.average(now);
         let share = purse.remaining.unwrap_or(self.limit).divided_by(SHARE);
         let demand = Amount::of_millionths(purse.demand.millionths().saturating_mul(i128::from(LASTS)));
         if need.is_positive() {
@@ -286,6 +282,20 @@ impl Bucket {
 }
 
 impl Purse {
+    /// Takes what was spent since the last refill into the demand: a mean that fades with time, as of an
+    /// exponential decay in its implicit form, which needs whole numbers only. However close refills are
+    /// to each other, a burst counts as what it is over the time that is averaged over, and not more.
+    fn average(&mut self, now: Timestamp) {
+        if let Some(since) = self.refilled_at {
+            let millis = now.duration_since(since).as_millis().max(0);
+            let before = self.demand.millionths().saturating_mul(AVERAGED);
+            let spent = self.spent.millionths().saturating_mul(1000);
+            self.demand = Amount::of_millionths(before.saturating_add(spent) / (AVERAGED + millis));
+        }
+        self.refilled_at = Some(now);
+        self.spent = Amount::ZERO;
+    }
+
     fn is_idle(&self, now: Timestamp) -> bool {
         self.used_at.is_none_or(|used| now.duration_since(used) > IDLE)
     }

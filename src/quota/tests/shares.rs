@@ -25,6 +25,41 @@ async fn gates_leave_nothing_that_is_of_use_to_none() {
     assert_eq!(used, 50, "parts of one are left at several gates");
 }
 
+/// What the gate holds after so many uses, one every `every`.
+async fn held_after(
+    quotas: &Quotas,
+    of: &Use<'_>,
+    number: u32,
+    every: SignedDuration,
+    now: &mut Timestamp,
+) -> Amount {
+    for _ in 0..number {
+        *now += every;
+        assert!(uses(quotas, of, *now).await);
+        // The next chunk arrives where it was sent for.
+        tokio::task::yield_now().await;
+        quotas.tend(*now).await.unwrap();
+    }
+    quotas.0.buckets.read().unwrap().values().map(|bucket| bucket.held()).sum()
+}
+
+#[tokio::test]
+async fn what_is_held_is_what_the_demand_of_some_seconds_needs() {
+    let (list, nothing) = (vec![quota("q", REQUESTS, 1e9, QuotaScope::License)], usage(&[]));
+    let of = of(&list, &nothing);
+    let (quotas, mut now) = (gate(&store(), "g"), NOW);
+    // Ten in a second: a chunk has 150, and the next is fetched when half of it is left.
+    let held = held_after(&quotas, &of, 600, SignedDuration::from_millis(100), &mut now).await;
+    assert!((70..=225).contains(&(held.millionths() / 1_000_000)), "{held} at a steady load");
+    // Then a thousand at once: 210 in each of the last five seconds, which need 3,150 in fifteen.
+    let held = held_after(&quotas, &of, 1_000, SignedDuration::from_micros(10), &mut now).await;
+    assert!((1_000..=4_725).contains(&(held.millionths() / 1_000_000)), "{held} after a burst");
+    // One in seven seconds needs two.
+    let (quotas, mut now) = (gate(&store(), "g"), NOW);
+    let held = held_after(&quotas, &of, 60, SignedDuration::from_secs(7), &mut now).await;
+    assert!(held <= Amount::whole(3), "{held} at a slow load");
+}
+
 #[tokio::test]
 async fn what_could_not_go_back_goes_back_later() {
     let inner = store();
