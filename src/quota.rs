@@ -266,6 +266,7 @@ impl Quotas {
             lease: Uuid::nil(),
             gate: self.0.gate.clone(),
             want: Amount::ZERO,
+            least: Amount::ZERO,
             limit: wanted.limit,
         };
         Ok(self.0.store.take(&take).await?.remaining + held)

@@ -149,6 +149,8 @@ pub struct Take {
     pub gate: String,
     /// How much is wanted; with nothing, one only looks.
     pub want: Amount,
+    /// The least that is of use: where less is left, nothing is set aside.
+    pub least: Amount,
     /// The most that may ever be set aside in this window.
     pub limit: Amount,
 }
@@ -156,7 +158,7 @@ pub struct Take {
 /// What was set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// As much of what was wanted as there was.
+    /// As much of what was wanted as there was; nothing where that is less than what is of use.
     pub granted: Amount,
     /// What is left for others.
     pub remaining: Amount,

@@ -78,6 +78,7 @@ fn chunk() -> Take {
         lease: Uuid::new_v4(),
         gate: "bench".to_owned(),
         want: Amount::ONE,
+        least: Amount::ZERO,
         limit: Amount::whole(u64::MAX),
     }
 }

@@ -22,7 +22,7 @@ const AVERAGED: i128 = 5_000;
 /// The share of what is left that one chunk may take, so that other gates find something.
 const SHARE: u32 = 8;
 
-/// After this time without demand, what is held goes back.
+/// After this time in which nothing is used, what is held goes back.
 const IDLE: SignedDuration = SignedDuration::from_secs(3);
 
 /// For how long a spent lease is kept, since a reservation may still be settled for less.
@@ -55,7 +55,10 @@ struct Purse {
     /// Spent since the last refill.
     spent: Amount,
     refilled_at: Option<Timestamp>,
+    /// When something was last set aside or spent: a denial keeps nothing from others.
     used_at: Option<Timestamp>,
+    /// When somebody last wanted something, and may have to be told what is left.
+    asked_at: Option<Timestamp>,
     /// Spent in a second, of late.
     demand: Amount,
     /// What was needed last.
@@ -127,26 +130,30 @@ impl Bucket {
             }
             let lacking = need.max(Amount::of_millionths(1)) - self.lock().left;
             let want = self.chunk(need, lacking, now);
-            let granted = self.fetch(store, gate, want, now).await.map_err(Unspent::Unreachable)?;
-            if granted < lacking {
-                let left = self.remaining().unwrap_or_default();
-                // What there is may suffice all the same, if somebody gave back in the meantime.
-                return match self.attempt(need, now) {
-                    Attempt::Spent | Attempt::SpentAndLow => Ok(()),
-                    Attempt::Short | Attempt::Closed => Err(Unspent::Exceeded(left)),
-                };
+            let granted = self.fetch(store, gate, want, lacking, now).await.map_err(Unspent::Unreachable)?;
+            // Before it is let go: what was set aside must not go back until it was spent from. What there is
+            // may also suffice because somebody gave back in the meantime.
+            match self.attempt(need, now) {
+                Attempt::Spent | Attempt::SpentAndLow => return Ok(()),
+                Attempt::Closed => return Err(Unspent::Closed),
+                // It sufficed, and others were faster.
+                Attempt::Short if granted >= lacking => {}
+                Attempt::Short => return Err(Unspent::Exceeded(self.remaining().unwrap_or_default())),
             }
         }
     }
 
     fn attempt(&self, need: Amount, now: Timestamp) -> Attempt {
         let mut purse = self.lock();
-        purse.used_at = Some(now);
+        purse.asked_at = Some(now);
         if purse.closed {
             return Attempt::Closed;
         }
         if purse.left < need.max(Amount::of_millionths(1)) {
             return Attempt::Short;
+        }
+        if need.is_positive() {
+            purse.used_at = Some(now);
         }
         purse.left -= need;
         purse.spent += need;
@@ -168,16 +175,18 @@ impl Bucket {
             let Ok(_alone) = bucket.refill.try_lock() else { return };
             // Whoever finds the chunk spent asks again, and hears what is wrong.
             let want = bucket.chunk(need, Amount::ZERO, now);
-            let _ = bucket.fetch(&store, &gate, want, now).await;
+            let _ = bucket.fetch(&store, &gate, want, Amount::ZERO, now).await;
         });
     }
 
-    /// Sets a chunk aside: `want` if there is so much. To be called by one at a time.
+    /// Sets a chunk aside: `want` if there is so much, and nothing if there is less than `least`, which is of
+    /// use to others. To be called by one at a time.
     async fn fetch(
         &self,
         store: &Arc<dyn StateStore>,
         gate: &str,
         want: Amount,
+        least: Amount,
         now: Timestamp,
     ) -> Result<Amount, StoreError> {
         if !want.is_positive() {
@@ -191,12 +200,14 @@ impl Bucket {
             lease,
             gate: gate.to_owned(),
             want,
+            least,
             limit: self.limit,
         };
         let taken = store.take(&take).await?;
         let mut purse = self.lock();
         purse.remaining = Some(taken.remaining);
         if taken.granted.is_positive() {
+            purse.used_at = Some(now);
             purse.left += taken.granted;
             purse.chunk = taken.granted;
             purse.leases.push(Lease { id: lease, amount: taken.granted, taken_at: now });
@@ -267,7 +278,8 @@ impl Bucket {
         }
         // Not before: who finds it closed forgets it, and what is still on its way back.
         let mut purse = self.lock();
-        let empty = (purse.is_idle(now) || all) && purse.leases.is_empty() && !purse.left.is_positive();
+        let empty =
+            (is_idle(purse.asked_at, now) || all) && purse.leases.is_empty() && !purse.left.is_positive();
         purse.closed |= empty;
         Ok(empty)
     }
@@ -296,20 +308,19 @@ impl Purse {
         self.spent = Amount::ZERO;
     }
 
-    fn is_idle(&self, now: Timestamp) -> bool {
-        self.used_at.is_none_or(|used| now.duration_since(used) > IDLE)
-    }
-
     /// Takes out what is to go back, lease by lease.
     fn collect(&mut self, now: Timestamp, all: bool) {
-        if self.is_idle(now) || all {
+        if is_idle(self.used_at, now) || all {
             while self.left.is_positive() {
                 let Some(lease) = self.leases.pop() else { break };
                 let amount = self.left.min(lease.amount);
                 self.left -= amount;
+                self.remaining = self.remaining.map(|remaining| remaining + amount);
                 self.returned.push((lease.id, amount));
             }
             self.chunk = Amount::ZERO;
+        }
+        if is_idle(self.asked_at, now) || all {
             // What others use meanwhile is not known here.
             self.remaining = None;
         }
@@ -328,4 +339,9 @@ impl Purse {
         kept.reverse();
         self.leases = kept;
     }
+}
+
+/// Whether it is long ago.
+fn is_idle(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| now.duration_since(last) > IDLE)
 }

@@ -40,7 +40,35 @@ async fn held_after(
         tokio::task::yield_now().await;
         quotas.tend(*now).await.unwrap();
     }
+    held(quotas)
+}
+
+fn held(quotas: &Quotas) -> Amount {
     quotas.0.buckets.read().unwrap().values().map(|bucket| bucket.held()).sum()
+}
+
+#[tokio::test]
+async fn who_asks_for_more_than_is_left_keeps_nothing_from_others() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![quota("q", REQUESTS, 1_000.0, QuotaScope::License)];
+    let (one, all, more) = (usage(&[]), usage(&[(REQUESTS, 850.0)]), usage(&[(REQUESTS, 851.0)]));
+    let (one, all, more) = (of(&list, &one), of(&list, &all), of(&list, &more));
+    let mut now = NOW;
+    let before = held_after(&first, &one, 150, SignedDuration::from_millis(20), &mut now).await;
+    assert!(before.is_positive(), "some are held for the next");
+    // Who is denied again and again does not keep what is held from going back.
+    for _ in 0..5 {
+        let denied = first.reserve(&more, None, now).await.unwrap_err();
+        assert_eq!(denied.states[0].remaining, Amount::whole(850), "what is left is told");
+        assert!(held(&first) <= before, "and none of it set aside");
+        now += SignedDuration::from_secs(1);
+        first.tend(now).await.unwrap();
+        let known: Vec<_> =
+            first.0.buckets.read().unwrap().values().map(|bucket| bucket.remaining()).collect();
+        assert_eq!(known, [Some(Amount::whole(850))], "who was denied may still have to be told");
+    }
+    assert!(uses(&second, &all, now).await, "another gate can use all of it");
 }
 
 #[tokio::test]

@@ -19,12 +19,15 @@ const TAKE: &str = "
     ), counted AS (
         INSERT INTO tollgate_quota AS q (counter, window_start, ends, granted, last_grant)
         SELECT $1, $2, $3, share.amount, share.amount
-        FROM (SELECT GREATEST(0, LEAST($6::text::numeric, $7::text::numeric)) AS amount) AS share
+        FROM (SELECT CASE WHEN $7::text::numeric >= $8::text::numeric
+            THEN GREATEST(0, LEAST($6::text::numeric, $7::text::numeric)) ELSE 0 END AS amount) AS share
         WHERE NOT EXISTS (SELECT 1 FROM held)
         ON CONFLICT (counter, window_start) DO UPDATE SET
             ends = GREATEST(q.ends, EXCLUDED.ends),
-            last_grant = GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted)),
-            granted = q.granted + GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted))
+            last_grant = CASE WHEN $7::text::numeric - q.granted >= $8::text::numeric
+                THEN GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted)) ELSE 0 END,
+            granted = q.granted + CASE WHEN $7::text::numeric - q.granted >= $8::text::numeric
+                THEN GREATEST(0, LEAST($6::text::numeric, $7::text::numeric - q.granted)) ELSE 0 END
         RETURNING granted, last_grant
     ), leased AS (
         INSERT INTO tollgate_lease (lease, counter, window_start, ends, gate, amount)
@@ -81,6 +84,7 @@ impl Question for Take {
                     &stored(&self.gate),
                     &digits(self.want),
                     &digits(self.limit),
+                    &digits(self.least),
                 ],
             )
             .await?;

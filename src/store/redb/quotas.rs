@@ -26,7 +26,9 @@ pub(super) fn take(tables: &mut Tables<'_>, take: &Take) -> Result<Taken, Fault>
         let granted = Amount::of_millionths(amount);
         return Ok(Taken { granted, remaining: left(take.limit, aside) });
     }
-    let granted = take.want.min(left(take.limit, aside)).max(Amount::ZERO);
+    let available = left(take.limit, aside);
+    let is_of_use = available >= take.least;
+    let granted = if is_of_use { take.want.min(available).max(Amount::ZERO) } else { Amount::ZERO };
     let aside = aside + granted;
     if granted.is_positive() {
         let ends = take.ends.as_nanosecond();

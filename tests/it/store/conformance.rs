@@ -88,6 +88,7 @@ macro_rules! conformance {
         );
         conformance!($fresh; run quotas:
             what_is_left_is_granted,
+            less_than_is_of_use_is_not_granted,
             a_look_takes_nothing,
             a_lease_is_taken_once,
             a_lowered_limit_takes_nothing_away,
@@ -175,6 +176,7 @@ pub(crate) fn take(want: u64) -> Take {
         lease: Uuid::new_v4(),
         gate: "gate".to_owned(),
         want: whole(want),
+        least: Amount::ZERO,
         limit: whole(100),
     }
 }

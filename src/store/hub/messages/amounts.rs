@@ -30,6 +30,7 @@ pub fn take(take: &Take) -> wire::TakeRequest {
         gate: take.gate.clone(),
         want: decimal(take.want),
         limit: decimal(take.limit),
+        least: decimal(take.least),
     }
 }
 
@@ -45,6 +46,7 @@ pub fn read_take(message: wire::TakeRequest) -> Result<Take, Malformed> {
         lease: uuid("lease", &message.lease)?,
         gate: name("gate", message.gate)?,
         want: read_amount("want", &message.want)?,
+        least: read_amount("least", &message.least)?,
         limit: read_amount("limit", &message.limit)?,
     })
 }

@@ -50,6 +50,7 @@ fn amounts_lose_nothing_on_the_way() {
             lease: Uuid::new_v4(),
             gate: "g".into(),
             want: amount,
+            least: amount,
             limit: amount,
         };
         assert_eq!(read_take(take(&said)), Ok(said));

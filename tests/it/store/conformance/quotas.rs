@@ -28,6 +28,18 @@ pub(crate) async fn what_is_left_is_granted(store: Arc<dyn StateStore>) {
     assert_eq!(store.take(&millionth).await, Ok(taken(0, 0)));
 }
 
+pub(crate) async fn less_than_is_of_use_is_not_granted(store: Arc<dyn StateStore>) {
+    let at_least = |least: u64| Take { least: whole(least), ..take(200) };
+    let too_much = at_least(101);
+    assert_eq!(store.take(&too_much).await, Ok(taken(0, 100)), "of a window that nobody took from");
+    assert_eq!(store.take(&take(60)).await, Ok(taken(60, 40)));
+    assert_eq!(store.take(&at_least(41)).await, Ok(taken(0, 40)));
+    assert_eq!(store.give_back(too_much.lease, whole(60)).await, Ok(()), "nothing was leased");
+    assert_eq!(remaining(&store, &take(0)).await, whole(40));
+    assert_eq!(store.take(&at_least(40)).await, Ok(taken(40, 0)), "a part of what is wanted, and enough");
+    assert_eq!(store.take(&Take { least: whole(1), ..take(1) }).await, Ok(taken(0, 0)));
+}
+
 pub(crate) async fn a_look_takes_nothing(store: Arc<dyn StateStore>) {
     for _ in 0..3 {
         assert_eq!(store.take(&take(0)).await, Ok(taken(0, 100)));
