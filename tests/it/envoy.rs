@@ -75,7 +75,15 @@ struct Envoy {
 /// The command that reads a configuration in a folder.
 fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
-    command.current_dir(folder).args(["-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1"]);
+    command.current_dir(folder).args([
+        "-c",
+        "envoy.yaml",
+        "--disable-hot-restart",
+        "--concurrency",
+        "1",
+        "--file-flush-interval-msec",
+        "100",
+    ]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

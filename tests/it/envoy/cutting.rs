@@ -89,6 +89,7 @@ async fn a_revocation_cuts_the_responses_that_it_concerns_and_no_other() {
         cut(&revoked.rest().await, since);
         scene.envoy.logged("tollgate_revoked").await;
         under_way(&mut lives).await;
+        let since = Instant::now();
         admin.suspend(&other).await;
         cut(&lives.rest().await, since);
         scene.envoy.logged("tollgate_suspended").await;

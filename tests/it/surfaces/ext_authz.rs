@@ -67,7 +67,7 @@ fn asked(question: &CheckRequest) -> auth::CheckRequest {
         "region": question.region, "project": question.project, "environment": question.environment,
         "context": question.context,
     });
-    let Value::Object(said) = said else { unreachable!() };
+    let said = said.as_object().unwrap().clone();
     let license = match &question.license {
         LicenseRef::Missing => None,
         LicenseRef::Token(token) => Some(("license".to_owned(), token.clone())),
