@@ -5,6 +5,7 @@ mod accept;
 mod admin;
 mod check;
 mod connection;
+mod injector;
 mod inspect;
 mod issue;
 mod keygen;
@@ -54,6 +55,7 @@ enum Verb {
     Reinstate(Box<reinstate::Args>),
     Accept(Box<accept::Args>),
     Usage(Box<usage::Args>),
+    Injector(injector::Args),
     /// Work on policies
     #[command(subcommand)]
     Policy(policy::Verb),
@@ -133,6 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Reinstate(args) => reinstate::run(&args),
         Verb::Accept(args) => accept::run(&args),
         Verb::Usage(args) => usage::run(&args),
+        Verb::Injector(args) => injector::run(&args),
         Verb::Policy(verb) => policy::run(&verb),
     };
     outcome.unwrap_or_else(|error| {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -133,6 +134,16 @@ impl Document {
         })
     }
 
+    /// A problem with every key that `decoded` has not: types of somebody else's drop what they do not know.
+    pub fn dropped<T: Serialize>(&self, decoded: &T) -> Vec<Problem> {
+        let mut dropped = Vec::new();
+        match serde_json::to_value(decoded) {
+            Ok(read) => dropped_keys(&self.value, &read, "", &mut dropped),
+            Err(error) => return vec![self.problem("", error.to_string())],
+        }
+        dropped.iter().map(|pointer| self.problem(pointer, "unknown key")).collect()
+    }
+
     /// The place of the part, or of the nearest parent that has one.
     fn place(&self, pointer: &str) -> Option<&Place> {
         let mut pointer = pointer;
@@ -179,6 +190,27 @@ fn pointer_to(path: &serde_path_to_error::Path) -> String {
         Segment::Enum { variant } => child(&pointer, variant),
         Segment::Unknown => pointer,
     })
+}
+
+/// Where `written` has keys with values that `read` has not.
+fn dropped_keys(written: &Value, read: &Value, pointer: &str, dropped: &mut Vec<String>) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (key, value) in written.iter().filter(|(_, value)| !value.is_null()) {
+                let pointer = child(pointer, key);
+                match read.get(key) {
+                    Some(read) => dropped_keys(value, read, &pointer, dropped),
+                    None => dropped.push(pointer),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(read)) => {
+            for (index, (written, read)) in written.iter().zip(read).enumerate() {
+                dropped_keys(written, read, &format!("{pointer}/{index}"), dropped);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn fill(value: &mut Value, defaults: &Value) {

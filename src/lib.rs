@@ -5,7 +5,7 @@
 //! ```text
 //! domain < document < config < telemetry < {cache watch} < store < keyring
 //!        < {license policy quota revocation audit} < decision < cases < {administration hub} < listener
-//!        < {grpc http} < app < cli < main
+//!        < {grpc http injector} < app < cli < main
 //! ```
 //!
 //! Start at [`decision::Pdp::check`]: it reads as the steps of a decision.
@@ -22,6 +22,7 @@ pub mod domain;
 pub mod grpc;
 pub mod http;
 pub mod hub;
+pub mod injector;
 pub mod keyring;
 pub mod license;
 pub mod listener;
