@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm/tollgate"
 CHECKS = ROOT / "helm/checks"
 GOLDEN = ROOT / "helm/golden"
+# Pods that the injector has been at; tests/it/injector.rs holds them current.
+INJECTED = CHECKS / "injected.yaml"
 EXAMPLE = ROOT / "examples/kubernetes/orders"
 KUBERNETES = ["1.30.0", "1.34.0", "1.37.0"]
 
@@ -146,7 +148,7 @@ def goldens(rendered, update):
 
 
 def kubernetes(tools):
-    files = sorted(GOLDEN.glob("*.yaml"))
+    files = [*sorted(GOLDEN.glob("*.yaml")), INJECTED]
     for minor in KUBERNETES:
         said = run(tools.python / "kubernetes-validate", "--strict", "--kubernetes-version", minor, *files)
         tell(f"objects of Kubernetes {minor}", said.count(" passed for "))
@@ -251,7 +253,7 @@ def named(known, part, path):
 def is_said(path, values):
     """Whether a value has its place, or one among those that components have in common."""
     component, _, rest = path.partition(".")
-    common = f"defaults.{rest}" if component in ["hub", "gate", "sidecar"] else path
+    common = f"defaults.{rest}" if component in ["hub", "gate", "sidecar", "injector"] else path
     return any(is_there(path.split("."), values) for path in [path, common])
 
 

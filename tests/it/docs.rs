@@ -14,14 +14,14 @@ use walkdir::WalkDir;
 use crate::order::root;
 
 /// Checks that a file is as rendered; writes it instead where `UPDATE_DOCS` is set.
-fn assert_current(page: &str, rendered: &str) {
+pub(crate) fn assert_current(page: &str, rendered: &str) {
     let path = root().join(page);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, rendered).unwrap();
     }
     assert!(
         std::fs::read_to_string(&path).unwrap_or_default() == rendered,
-        "{page} is stale; renew it with `UPDATE_DOCS=1 cargo test --test it docs`"
+        "{page} is stale; renew it with `UPDATE_DOCS=1 cargo test --test it`"
     );
 }
 

@@ -26,6 +26,7 @@ mod fleet;
 mod gate;
 mod house;
 mod hub;
+mod injector;
 mod keys;
 mod layering;
 mod observed;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::gate::{Gate, PATIENCE};
 
 /// A connection.
-pub(crate) struct Web(BufReader<TcpStream>);
+pub(crate) struct Web<S = TcpStream>(BufReader<S>);
 
 /// An answer.
 #[derive(Debug)]
@@ -25,6 +25,13 @@ impl Web {
         let stream = TcpStream::connect(gate.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> Web<S> {
+    /// Over a connection that is there.
+    pub(crate) fn over(stream: S) -> Self {
         Self(BufReader::new(stream))
     }
 
@@ -55,7 +62,7 @@ impl Web {
 
     fn read(&mut self) -> Reply {
         let mut line = String::new();
-        let mut next = |reader: &mut BufReader<TcpStream>| {
+        let mut next = |reader: &mut BufReader<S>| {
             line.clear();
             reader.read_line(&mut line).unwrap();
             line.trim_end().to_owned()

@@ -147,12 +147,14 @@ spec:
     from:
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- if ne $.component "injector" }}
   - ports:
     - {port: http, protocol: TCP}
     {{- with .monitoring }}
     from:
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- end }}
   {{- with .egress }}
   egress:
   - ports:

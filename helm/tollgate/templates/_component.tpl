@@ -7,10 +7,20 @@ name, `own` as its values over `defaults`, and `scopes` for the others. Nearly e
 {{- define "tollgate.scopes" -}}
 {{- $root := index . 0 }}
 {{- $scopes := index . 1 }}
-{{- range $component := list "hub" "gate" "sidecar" }}
+{{- range $component := list "hub" "gate" "sidecar" "injector" }}
 {{- $own := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy (get $root.Values $component)) }}
 {{- if eq $component "gate" }}{{ $_ := set $own "serves" (list "decisions") }}{{ end }}
 {{- if eq $component "sidecar" }}{{ $own = mergeOverwrite $own (dict "store" "hub" "serves" list) }}{{ end }}
+{{- if eq $component "injector" }}
+{{- /* No gate: it has neither state nor configuration, its load is slight, and it always has a certificate of its own. */}}
+{{- $_ := set $own "store" "hub" }}
+{{- $_ := set $own "serves" list }}
+{{- range list "persistence" "autoscaling" }}{{ $_ := set $own . (dict "enabled" false) }}{{ end }}
+{{- range list "hubs" "initContainers" "extraContainers" "extraVolumes" }}{{ $_ := set $own . list }}{{ end }}
+{{- $_ := set $own "administration" dict }}
+{{- $_ := set $own "config" (dict "shutdown" (dict "notice" "0s" "grace" "10s")) }}
+{{- $_ := set $own "tls" (dict "existingSecret" $root.Values.injector.tls.existingSecret "names" list "insecure" false) }}
+{{- end }}
 {{- $_ := set $scopes $component (merge (dict "component" $component "own" $own "scopes" $scopes) $root) }}
 {{- end }}
 {{- end }}
@@ -44,6 +54,7 @@ name, `own` as its values over `defaults`, and `scopes` for the others. Nearly e
 {{- if has "decisions" .own.serves }}{{ $ports = append $ports (dict "name" "decisions" "port" 9191) }}{{ end }}
 {{- if include "tollgate.administered" . }}{{ $ports = append $ports (dict "name" "admin" "port" 9192) }}{{ end }}
 {{- if has "hub" .own.serves }}{{ $ports = append $ports (dict "name" "hub" "port" 9194) }}{{ end }}
+{{- if eq .component "injector" }}{{ $ports = append $ports (dict "name" "webhook" "port" 9443) }}{{ end }}
 {{- toJson $ports }}
 {{- end }}
 

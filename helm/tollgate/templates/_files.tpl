@@ -20,7 +20,8 @@ data:
 {{- $name := include "tollgate.component" . }}
 {{- $names := list (include "tollgate.identity" .) }}
 {{- if ne .component "sidecar" }}
-{{- range $host := list $name (printf "*.%s-pods" $name) }}
+{{- $hosts := ternary (list $name) (list $name (printf "*.%s-pods" $name)) (eq .component "injector") }}
+{{- range $host := $hosts }}
 {{- range list ($.Release.Namespace) (printf "%s.svc" $.Release.Namespace) (printf "%s.svc.cluster.local" $.Release.Namespace) }}
 {{- $names = append $names (printf "%s.%s" $host .) }}
 {{- end }}

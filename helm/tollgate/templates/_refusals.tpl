@@ -2,14 +2,23 @@
 
 {{- define "tollgate.refusals" -}}
 {{- $wrong := list }}
-{{- if not (or .hub.own.enabled .gate.own.enabled .sidecar.own.enabled) }}
+{{- if not (or .hub.own.enabled .gate.own.enabled .sidecar.own.enabled .injector.own.enabled) }}
 {{- $wrong = append $wrong "hub.enabled: is false, as those of gate and sidecar; nothing would be installed" }}
 {{- end }}
-{{- range $component, $scope := . }}
-{{- if $scope.own.enabled }}
+{{- range $component, $scope := omit . "injector" }}
+{{- /* The injector puts what the sidecar is into pods. */}}
+{{- if or $scope.own.enabled (and (eq $component "sidecar") $.injector.own.enabled) }}
 {{- range splitList "\n" (include "tollgate.wrong" $scope | trim) }}
 {{- with trim . }}{{ $wrong = append $wrong . }}{{ end }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- with .injector }}
+{{- if and .own.enabled (not (include "tollgate.certificate" .)) }}
+{{- $wrong = append $wrong "injector.tls.existingSecret: is empty; name a Secret with `tls.crt` and `tls.key`, or set `certManager.issuerRef`" }}
+{{- end }}
+{{- if and .own.enabled .own.tls.existingSecret (not (or .own.caBundle .own.webhookAnnotations)) }}
+{{- $wrong = append $wrong "injector.caBundle: is empty; the API server needs who vouches for the certificate, such as --set-file injector.caBundle=ca.crt, or `injector.webhookAnnotations` by which somebody fills it in" }}
 {{- end }}
 {{- end }}
 {{- with $wrong }}{{ fail (printf "these values cannot work:\n\n  %s\n" (join "\n  " .)) }}{{ end }}

@@ -1,4 +1,4 @@
-{{/* The pods of a hub or a central gate. */}}
+{{/* The pods of a hub, a central gate or the injector. */}}
 
 {{- define "tollgate.workload" -}}
 {{- $kind := include "tollgate.kind" . }}
@@ -54,7 +54,7 @@ spec:
 
 {{/* The configuration is read once, so a new one means new pods. What is read again when it changes is not in the checksum. */}}
 {{- define "tollgate.podAnnotations" -}}
-{{- if not .own.existingConfigMap -}}
+{{- if not (or .own.existingConfigMap (eq .component "injector")) -}}
 checksum/config: {{ include "tollgate.config" . | sha256sum }}
 {{- end }}
 {{- with .own.podAnnotations }}
@@ -63,6 +63,7 @@ checksum/config: {{ include "tollgate.config" . | sha256sum }}
 {{- end }}
 
 {{- define "tollgate.podSpec" -}}
+{{- $of := ternary "injector." "" (eq .component "injector") -}}
 serviceAccountName: {{ include "tollgate.serviceAccount" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -108,12 +109,12 @@ initContainers:
 {{ tpl (toYaml .) $ }}
 {{- end }}
 containers:
-- {{ include "tollgate.container" . | nindent 2 | trim }}
+- {{ include (printf "tollgate.%scontainer" $of) . | nindent 2 | trim }}
 {{- with .own.extraContainers }}
 {{ tpl (toYaml .) $ }}
 {{- end }}
 volumes:
-{{ include "tollgate.volumes" . }}
+{{ include (printf "tollgate.%svolumes" $of) . }}
 {{- with .own.extraVolumes }}
 {{ tpl (toYaml .) $ }}
 {{- end }}
