@@ -5,11 +5,11 @@
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, MoveOperation, Patch, PatchOperation};
-use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::template::{ALWAYS, Template};
+use super::template::{ALWAYS, Template, is_same};
 use super::wishes::{INJECTED, Wishes};
 use super::{Refusal, wishes};
 
@@ -80,10 +80,6 @@ fn is_gate(container: &Container, template: &Template) -> bool {
     container.name == template.container.name
         && container.restart_policy.as_deref() == Some(ALWAYS)
         && template.mounts.iter().all(|socket| mounts.iter().any(|mount| is_same(mount, socket)))
-}
-
-fn is_same(mount: &VolumeMount, other: &VolumeMount) -> bool {
-    mount.name == other.name && mount.mount_path == other.mount_path
 }
 
 fn is_marked(pod: &ObjectMeta) -> bool {

@@ -69,8 +69,20 @@ impl Template {
                 }
             }
         }
+        let of_gate = self.container.volume_mounts.as_deref().unwrap_or_default();
+        for (index, mount) in self.mounts.iter().enumerate() {
+            if !of_gate.iter().any(|own| is_same(own, mount)) {
+                let message = format!("the gate does not mount `{}` at `{}`", mount.name, mount.mount_path);
+                problems.push(document.problem(&format!("/mounts/{index}"), message));
+            }
+        }
         problems
     }
+}
+
+/// Whether two containers have the same volume in the same place.
+pub(super) fn is_same(mount: &VolumeMount, other: &VolumeMount) -> bool {
+    mount.name == other.name && mount.mount_path == other.mount_path
 }
 
 /// The template in force, and the file that it comes from.

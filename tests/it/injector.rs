@@ -262,6 +262,10 @@ fn it_does_not_start_on_files_that_are_wrong() {
             "container.restartPolicy: must be `Always`",
         ),
         (changed("- emptyDir:\n    sizeLimit: 1Mi\n  name: tollgate-run\n", ""), "is none of `volumes`"),
+        (
+            changed("mounts:\n- mountPath: /run/tollgate", "mounts:\n- mountPath: /run"),
+            "mounts[0]: the gate does not mount `tollgate-run` at `/run`",
+        ),
         (changed("mounts:\n- mountPath: /run/tollgate\n  name: tollgate-run", "mounts: []"), "mounts: "),
     ];
     for (template, words) in cases {

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,24 +15,42 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::{golden, object};
 use crate::gate::{Lines, PATIENCE, program};
 use crate::tls::Authority;
 use crate::web::{Reply, Web};
 
-const ARGUMENTS: [&str; 9] = [
-    "injector",
-    "--listen",
-    "127.0.0.1:0",
-    "--tls-certificate",
-    "tls.crt",
-    "--tls-key",
-    "tls.key",
-    "--template",
-    "template.yaml",
-];
-
 /// The name by which API servers know it.
-const NAME: &str = "tollgate-injector.data.svc";
+const NAME: &str = "demo-tollgate-injector.data.svc";
+
+/// As the chart starts it, with files in the folder and a free port.
+fn arguments() -> Vec<String> {
+    let deployment = object(&golden("injector"), "Deployment", "demo-tollgate-injector");
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let said = container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
+    let here = |text: &str| match text.split_once("=/etc/tollgate/") {
+        Some((flag, file)) => format!("{flag}={}", file.rsplit('/').next().unwrap()),
+        None => text.replace("0.0.0.0:9443", "127.0.0.1:0"),
+    };
+    said.map(here).collect()
+}
+
+/// A command that runs it.
+fn command(folder: &Path) -> Command {
+    let arguments = arguments();
+    program(folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Where the chart has it asked.
+pub(super) fn path() -> String {
+    let hook = object(&golden("injector"), "MutatingWebhookConfiguration", "demo-tollgate-injector.data");
+    let service = &hook["webhooks"][0]["clientConfig"]["service"];
+    assert_eq!(
+        format!("{}.{}.svc", service["name"].as_str().unwrap(), service["namespace"].as_str().unwrap()),
+        NAME
+    );
+    service["path"].as_str().unwrap().to_owned()
+}
 
 /// A connection of the API server.
 pub(super) type Connection = Web<StreamOwned<ClientConnection, TcpStream>>;
@@ -62,8 +80,7 @@ impl Webhook {
         let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
         install(folder.path(), &authority);
         write(folder.path(), "template.yaml", template);
-        let mut command = program(folder.path(), &ARGUMENTS);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::follow(child.stderr.take().unwrap());
         let begun = Instant::now();
         let line = loop {
@@ -86,7 +103,7 @@ impl Webhook {
         if !key.is_empty() {
             write(folder.path(), "tls.key", key);
         }
-        program(folder.path(), &ARGUMENTS).output().unwrap()
+        command(folder.path()).output().unwrap()
     }
 
     /// New certificates, of a new authority.
@@ -142,7 +159,7 @@ impl Webhook {
     /// Ends it as the kubelet does; tells its exit code.
     pub(super) fn stop(mut self) -> Option<i32> {
         let kill = format!("kill -s TERM {}", self.child.id());
-        assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -210,7 +227,7 @@ pub(super) fn review(pod: &Value) -> Value {
 /// Asks about a pod, and does what is answered.
 pub(super) fn admit(client: &mut Connection, pod: &Value) -> Outcome {
     let asked = review(pod);
-    let reply = client.post("/inject", &[], &asked);
+    let reply = client.post(&path(), &[], &asked);
     let said = answered(&reply, &asked);
     if said["allowed"] == false {
         assert_eq!((&said["status"]["code"], said.get("patch")), (&json!(422), None), "{said}");
