@@ -44,13 +44,13 @@ pub(super) fn inject(pod: &ObjectMeta, spec: &PodSpec, template: &Template) -> R
         return Ok(Injection::default());
     }
     let mut work = Work::default();
-    // First: later the containers have other places.
+    // First: later the containers have other places. A gate that is there has its socket.
     for (list, containers) in
         [("initContainers", spec.init_containers.as_deref()), ("containers", Some(&*spec.containers))]
     {
         for (index, container) in containers.unwrap_or_default().iter().enumerate() {
             let asks = wishes.containers.as_ref().is_none_or(|names| names.contains(&container.name));
-            if asks && !(list == "initContainers" && Some(index) == at) {
+            if asks {
                 work.mount(&["spec", list, &index.to_string()], container, template);
             }
         }

@@ -84,9 +84,14 @@ fn a_pod_gets_what_a_chart_would_include() {
     assert!(matches!(webhook.admit(&included()), Outcome::Same), "a gate that the pod brought along");
 
     let wishes = json!({"annotations": {"tollgate.dev/hubs": "https://hub-0:9194, https://hub-1:9194"}});
-    let news = json!({"newInKubernetes": {"kept": true}, "initContainers": [{"name": "init"}]});
-    let pods = [pod, webhook.patched(&bare(&json!({}), &json!({}))), webhook.patched(&bare(&wishes, &news))];
-    for (pod, begun) in pods[1..].iter().zip([vec!["tollgate"], vec!["tollgate", "init"]]) {
+    let news = json!({"newInKubernetes": {"kept": true}, "initContainers": [{"name": "init"}], "securityContext": {"fsGroup": 7}});
+    let pods = [
+        pod,
+        webhook.patched(&bare(&json!({}), &json!({"securityContext": {}}))),
+        webhook.patched(&bare(&wishes, &news)),
+    ];
+    let begun_with = [(vec!["tollgate"], 65532), (vec!["tollgate", "init"], 7)];
+    for (pod, (begun, group)) in pods[1..].iter().zip(begun_with) {
         assert_eq!(names(&pod["spec"]["initContainers"]), begun);
         assert_eq!(pod["spec"]["initContainers"][0]["restartPolicy"], "Always");
         let socket = json!([{"name": "tollgate-run", "mountPath": "/run/tollgate"}]);
@@ -94,7 +99,7 @@ fn a_pod_gets_what_a_chart_would_include() {
         for container in others.chain(pod["spec"]["containers"].as_array().unwrap()) {
             assert_eq!(container["volumeMounts"], socket, "{container}");
         }
-        assert_eq!(pod["spec"]["securityContext"], json!({"fsGroup": 65532}));
+        assert_eq!(pod["spec"]["securityContext"], json!({"fsGroup": group}));
         assert!(matches!(webhook.admit(pod), Outcome::Same), "it was changed a second time");
     }
     assert_eq!(pods[2]["spec"]["newInKubernetes"], news["newInKubernetes"]);
