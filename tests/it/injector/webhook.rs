@@ -103,7 +103,17 @@ impl Webhook {
         if !key.is_empty() {
             write(folder.path(), "tls.key", key);
         }
-        command(folder.path()).output().unwrap()
+        let mut child = command(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > PATIENCE {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("it runs, by files that are wrong");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        child.wait_with_output().unwrap()
     }
 
     /// New certificates, of a new authority.
