@@ -38,6 +38,8 @@ EXPLAINED = [
     ("CKV_K8S_8", "Pod.*-test", "a test runs once"),
     ("CKV_K8S_9", "Pod.*-test", "a test runs once"),
     ("CKV2_K8S_6", "Pod.*-test", "a test listens to nobody"),
+    ("CKV_K8S_38", "Deployment.*-injector", "it makes its certificate, and keeps it at the API server"),
+    ("CKV_K8S_155", "ClusterRole.*-injector", "of one webhook, its own: it has the API server trust its certificate"),
     ("CKV_K8S_8", "Deployment.*orders", "the application of the example is the reader's own"),
     ("CKV_K8S_9", "Deployment.*orders", "the application of the example is the reader's own"),
     ("CKV2_K8S_6", "Pod.*orders", "the example shows what a sidecar needs"),

@@ -3,6 +3,7 @@
 //! Refuses a pod that cannot have the gate that it should have, and says why: without one, nothing would be asked. Refuses
 //! to know what a gate looks like: the template does. Decides nothing about data.
 
+pub mod certificate;
 mod patch;
 mod review;
 mod template;

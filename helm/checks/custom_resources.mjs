@@ -8,7 +8,7 @@ import * as monitoring from '@kubernetes-models/prometheus-operator/monitoring.c
 import { parseAllDocuments } from 'yaml';
 
 const groups = { 'cert-manager.io/v1': certificates, 'monitoring.coreos.com/v1': monitoring };
-const builtIn = /^(v1|apps\/v1|autoscaling\/v2|policy\/v1|networking\.k8s\.io\/v1|admissionregistration\.k8s\.io\/v1)$/;
+const builtIn = /^(v1|apps\/v1|autoscaling\/v2|policy\/v1|networking\.k8s\.io\/v1|(admissionregistration|coordination|rbac\.authorization)\.k8s\.io\/v1)$/;
 
 let lookedAt = 0;
 const wrong = [];

@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CliError, block_on};
 use crate::document::Problem;
+use crate::domain::Clock;
+use crate::injector::certificate::{Keeper, Names};
 use crate::injector::{Injector, InjectorError};
 use crate::listener::{ListenError, Listener};
 use crate::{config, telemetry};
@@ -22,8 +24,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Put gates into the pods of Kubernetes
 ///
 /// A mutating admission webhook, at /inject over TLS, with /healthz beside it. What a gate looks like is in the template;
-/// docs/kubernetes.md tells what pods may ask for. Template and certificate are read again when they change. Runs until
-/// SIGTERM or SIGINT. A bad template or certificate exits 64.
+/// docs/kubernetes.md tells what pods may ask for. Template and certificate are read again when they change. With
+/// `--secret`, it makes the certificate itself, and has API servers trust it. Runs until SIGTERM or SIGINT. A bad template
+/// or certificate exits 64.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tollgate injector --template template.yaml --tls-certificate tls.crt --tls-key tls.key"
@@ -41,6 +44,15 @@ pub(super) struct Args {
     /// What is put into pods: `container`, `volumes`, `mounts` and `fsGroup`, YAML
     #[arg(long, value_name = "FILE")]
     template: PathBuf,
+    /// Make the certificate, write it to these files, and keep it in this Secret; under the Lease of the same name
+    #[arg(long, value_name = "NAME", requires_all = ["webhook", "dns_name"])]
+    secret: Option<String>,
+    /// The MutatingWebhookConfiguration that is told whom to trust
+    #[arg(long, value_name = "NAME", requires = "secret")]
+    webhook: Option<String>,
+    /// The name by which API servers ask, such as `SERVICE.NAMESPACE.svc`
+    #[arg(long, value_name = "NAME", requires = "secret")]
+    dns_name: Option<String>,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
@@ -52,8 +64,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
         // What happens to templates and certificates from here on is logged.
         let _telemetry =
             telemetry::start(&config::Telemetry::default(), "injector").map_err(CliError::failed)?;
-        let listener = listen(args).await?;
         let (mut terminate, mut interrupt) = (told(SignalKind::terminate())?, told(SignalKind::interrupt())?);
+        if let Some(mut keeper) = keeper(args).await? {
+            tokio::select! {
+                () = keeper.first() => {}
+                _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+                _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+            }
+            tokio::spawn(keeper.follow());
+        }
+        let listener = listen(args).await?;
         tracing::info!(
             address = listener.local_addr().map(tracing::field::display),
             "the injector is listening"
@@ -77,6 +97,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Who makes the certificate, where none is brought.
+async fn keeper(args: &Args) -> Result<Option<Keeper>, CliError> {
+    let (Some(secret), Some(webhook), Some(dns_name)) =
+        (args.secret.clone(), args.webhook.clone(), args.dns_name.clone())
+    else {
+        return Ok(None);
+    };
+    let names = Names { secret, webhook, dns_name };
+    let keeper = Keeper::new(names, &args.tls_certificate, &args.tls_key, Clock::system()).await;
+    keeper.map(Some).map_err(CliError::failed)
 }
 
 async fn listen(args: &Args) -> Result<Listener, CliError> {

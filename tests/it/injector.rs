@@ -1,5 +1,6 @@
 //! The injector from outside: real reviews over real TLS, by the template that the chart renders.
 
+mod certificate;
 mod webhook;
 
 use serde_json::{Value, json};
@@ -26,7 +27,11 @@ fn object(objects: &[Value], kind: &str, name: &str) -> Value {
 
 /// The template as the chart renders it.
 fn template() -> String {
-    let map = object(&golden("injector"), "ConfigMap", "demo-tollgate-injector");
+    template_of("injector")
+}
+
+fn template_of(render: &str) -> String {
+    let map = object(&golden(render), "ConfigMap", "demo-tollgate-injector");
     map["data"]["template.yaml"].as_str().unwrap().to_owned()
 }
 
@@ -246,10 +251,10 @@ async fn template_and_certificate_change_while_it_serves() {
     webhook.write("template.yaml", &template().replace("tollgate:0.1.0", "tollgate:next"));
     eventually("the new template is in force", async || image(&webhook) == "tollgate:next").await;
     webhook.write("template.yaml", "container: 1\n");
-    eventually("it is told", async || webhook.log.find("a new template is refused").is_some()).await;
+    eventually("it is told", async || webhook.injector.log.find("a new template is refused").is_some()).await;
     assert_eq!(image(&webhook), "tollgate:next", "the one before stays in force");
     drop(long_lived);
-    assert_eq!(webhook.stop(), Some(0));
+    assert_eq!(webhook.injector.stop(), Some(0));
 }
 
 #[test]

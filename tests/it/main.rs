@@ -28,6 +28,7 @@ mod house;
 mod hub;
 mod injector;
 mod keys;
+mod kubernetes;
 mod layering;
 mod observed;
 mod operations;

@@ -1,5 +1,18 @@
 {{/* The injector: its pods, what it puts into others, and who asks it. */}}
 
+{{/* "true" where it makes its certificate itself: nobody else does. */}}
+{{- define "tollgate.injector.makes" -}}
+{{- if not (include "tollgate.certificate" .) }}true{{ end }}
+{{- end }}
+
+{{/* What it may write, each with a name of its own. Of the whole cluster, so the namespace is in the name. */}}
+{{- define "tollgate.injector.kept" -}}
+{{ include "tollgate.component" . }}-tls
+{{- end }}
+{{- define "tollgate.injector.hook" -}}
+{{ include "tollgate.component" . }}.{{ .Release.Namespace }}
+{{- end }}
+
 {{/* What pods get: the same container, volumes and socket that a chart includes. Read again when it changes. */}}
 {{- define "tollgate.injector.template" -}}
 {{- with .scopes.sidecar -}}
@@ -42,6 +55,11 @@ args:
 - --tls-certificate=/etc/tollgate/tls/tls.crt
 - --tls-key=/etc/tollgate/tls/tls.key
 - --template=/etc/tollgate/injector/template.yaml
+{{- if include "tollgate.injector.makes" . }}
+- --secret={{ include "tollgate.injector.kept" . }}
+- --webhook={{ include "tollgate.injector.hook" . }}
+- --dns-name={{ include "tollgate.component" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
 ports:
 - name: webhook
   containerPort: 9443
@@ -66,7 +84,9 @@ volumeMounts:
   readOnly: true
 - name: tls
   mountPath: /etc/tollgate/tls
+  {{- if not (include "tollgate.injector.makes" .) }}
   readOnly: true
+  {{- end }}
 {{- end }}
 
 {{- define "tollgate.injector.volumes" -}}
@@ -74,9 +94,85 @@ volumeMounts:
   configMap:
     name: {{ include "tollgate.component" . }}
 - name: tls
+  {{- if include "tollgate.injector.makes" . }}
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+  {{- else }}
   secret:
     secretName: {{ include "tollgate.certificate" . }}
     defaultMode: 0440
+  {{- end }}
+{{- end }}
+
+{{/*
+Where it makes its certificate itself: what it keeps that in, and its right to write there and nowhere else. Both are empty
+here, and what is written into them is not Helm's: it stays through upgrades, and goes with the release.
+*/}}
+{{- define "tollgate.injector.rights" -}}
+{{- if include "tollgate.injector.makes" . }}
+{{- $account := printf "[{kind: ServiceAccount, name: %s, namespace: %s}]" (include "tollgate.serviceAccount" .) .Release.Namespace }}
+{{- $kept := include "tollgate.injector.kept" . }}
+{{- $hook := include "tollgate.injector.hook" . }}
+{{- $labels := include "tollgate.labels" . | nindent 4 }}
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ $kept }}
+  labels:
+    {{- $labels }}
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata:
+  name: {{ $kept }}
+  labels:
+    {{- $labels }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ include "tollgate.component" . }}
+  labels:
+    {{- $labels }}
+rules:
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ $kept }}]
+  verbs: [get, update]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ $kept }}]
+  verbs: [get, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "tollgate.component" . }}
+  labels:
+    {{- $labels }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ include "tollgate.component" . }}}
+subjects: {{ $account }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ $hook }}
+  labels:
+    {{- $labels }}
+rules:
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [mutatingwebhookconfigurations]
+  resourceNames: [{{ $hook }}]
+  verbs: [get, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $hook }}
+  labels:
+    {{- $labels }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ $hook }}}
+subjects: {{ $account }}
+{{- end }}
 {{- end }}
 
 {{- define "tollgate.injector.service" -}}
@@ -102,14 +198,13 @@ so pods of the system, and the injector's own.
 */}}
 {{- define "tollgate.injector.webhook" -}}
 {{- $annotations := deepCopy .own.webhookAnnotations }}
-{{- if not .own.tls.existingSecret }}
+{{- if and .Values.certManager.issuerRef (not .own.tls.existingSecret) }}
 {{- $_ := set $annotations "cert-manager.io/inject-ca-from" (printf "%s/%s" .Release.Namespace (include "tollgate.component" .)) }}
 {{- end -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingWebhookConfiguration
 metadata:
-  # Of the whole cluster, so the namespace is in its name.
-  name: {{ include "tollgate.component" . }}.{{ .Release.Namespace }}
+  name: {{ include "tollgate.injector.hook" . }}
   labels:
     {{- include "tollgate.labels" . | nindent 4 }}
   {{- with $annotations }}

@@ -14,11 +14,11 @@
 {{- end }}
 {{- end }}
 {{- with .injector }}
-{{- if and .own.enabled (not (include "tollgate.certificate" .)) }}
-{{- $wrong = append $wrong "injector.tls.existingSecret: is empty; name a Secret with `tls.crt` and `tls.key`, or set `certManager.issuerRef`" }}
-{{- end }}
 {{- if and .own.enabled .own.tls.existingSecret (not (or .own.caBundle .own.webhookAnnotations)) }}
 {{- $wrong = append $wrong "injector.caBundle: is empty; the API server needs who vouches for the certificate, such as --set-file injector.caBundle=ca.crt, or `injector.webhookAnnotations` by which somebody fills it in" }}
+{{- end }}
+{{- if and .own.enabled .own.caBundle (not .own.tls.existingSecret) }}
+{{- $wrong = append $wrong "injector.caBundle: vouches for a certificate that is not there; name its Secret in `injector.tls.existingSecret`, or leave both empty" }}
 {{- end }}
 {{- end }}
 {{- with $wrong }}{{ fail (printf "these values cannot work:\n\n  %s\n" (join "\n  " .)) }}{{ end }}

@@ -65,7 +65,8 @@ checksum/config: {{ include "tollgate.config" . | sha256sum }}
 {{- define "tollgate.podSpec" -}}
 {{- $of := ternary "injector." "" (eq .component "injector") -}}
 serviceAccountName: {{ include "tollgate.serviceAccount" . }}
-automountServiceAccountToken: false
+{{- /* Only where somebody speaks to the API server. */}}
+automountServiceAccountToken: {{ and (eq .component "injector") (eq (include "tollgate.injector.makes" .) "true") }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .own.terminationGracePeriodSeconds | default (include "tollgate.stopSeconds" .) }}
 securityContext:

@@ -23,9 +23,9 @@ use crate::web::{Reply, Web};
 /// The name by which API servers know it.
 const NAME: &str = "demo-tollgate-injector.data.svc";
 
-/// As the chart starts it, with files in the folder and a free port.
-fn arguments() -> Vec<String> {
-    let deployment = object(&golden("injector"), "Deployment", "demo-tollgate-injector");
+/// As the chart starts it in this render, with files in the folder and a free port.
+fn arguments(render: &str) -> Vec<String> {
+    let deployment = object(&golden(render), "Deployment", "demo-tollgate-injector");
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let said = container["args"].as_array().unwrap().iter().map(|text| text.as_str().unwrap());
     let here = |text: &str| match text.split_once("=/etc/tollgate/") {
@@ -36,8 +36,8 @@ fn arguments() -> Vec<String> {
 }
 
 /// A command that runs it.
-fn command(folder: &Path) -> Command {
-    let arguments = arguments();
+pub(super) fn command(folder: &Path, render: &str) -> Command {
+    let arguments = arguments(render);
     program(folder, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -56,10 +56,15 @@ pub(super) fn path() -> String {
 pub(super) type Connection = Web<StreamOwned<ClientConnection, TcpStream>>;
 
 /// An injector that is running. Killed when dropped.
-pub(super) struct Webhook {
-    folder: TempDir,
+pub(super) struct Injector {
+    pub(super) folder: TempDir,
     child: Child,
     pub(super) log: Lines,
+}
+
+/// One that listens, and who vouches for its certificate.
+pub(super) struct Webhook {
+    pub(super) injector: Injector,
     address: SocketAddr,
     authority: Authority,
 }
@@ -75,24 +80,76 @@ pub(super) enum Outcome {
     Refused(String),
 }
 
+impl Injector {
+    pub(super) fn run(folder: TempDir, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Lines::follow(child.stderr.take().unwrap());
+        Self { folder, child, log }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        let line: Value = serde_json::from_str(&self.log.find("the injector is listening")?).unwrap();
+        Some(line["address"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// Ends it as the kubelet does; tells its exit code.
+    pub(super) fn stop(mut self) -> Option<i32> {
+        let kill = format!("kill -s TERM {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.log.text());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection to an injector by who trusts these, PEM; none where they do not vouch for what it shows.
+pub(super) fn connect(address: SocketAddr, trusted: &str) -> Option<Connection> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_root_certificates(roots).with_no_client_auth();
+    let mut session = ClientConnection::new(Arc::new(tls), ServerName::try_from(NAME).unwrap()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).ok()?;
+    }
+    Some(Web::over(StreamOwned::new(session, stream)))
+}
+
 impl Webhook {
     pub(super) fn start(template: &str) -> Self {
         let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
         install(folder.path(), &authority);
         write(folder.path(), "template.yaml", template);
-        let mut child = command(folder.path()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Lines::follow(child.stderr.take().unwrap());
+        let command = command(folder.path(), "injector");
+        let injector = Injector::run(folder, command);
         let begun = Instant::now();
-        let line = loop {
-            if let Some(line) = log.find("the injector is listening") {
-                break line;
+        let address = loop {
+            if let Some(address) = injector.address() {
+                break address;
             }
-            assert!(begun.elapsed() < PATIENCE, "it does not listen: {}", log.text());
+            assert!(begun.elapsed() < PATIENCE, "it does not listen: {}", injector.log.text());
             std::thread::sleep(Duration::from_millis(10));
         };
-        let line: Value = serde_json::from_str(&line).unwrap();
-        let address = line["address"].as_str().unwrap().parse().unwrap();
-        Self { folder, child, log, address, authority }
+        Self { injector, address, authority }
     }
 
     /// How it ends where files are bad.
@@ -103,7 +160,7 @@ impl Webhook {
         if !key.is_empty() {
             write(folder.path(), "tls.key", key);
         }
-        let mut child = command(folder.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(folder.path(), "injector").stderr(Stdio::piped()).spawn().unwrap();
         let begun = Instant::now();
         while child.try_wait().unwrap().is_none() {
             if begun.elapsed() > PATIENCE {
@@ -119,29 +176,17 @@ impl Webhook {
     /// New certificates, of a new authority.
     pub(super) fn rotate(&mut self) -> Authority {
         let new = Authority::new();
-        install(self.folder.path(), &new);
+        install(self.injector.folder.path(), &new);
         std::mem::replace(&mut self.authority, new)
     }
 
     pub(super) fn write(&self, name: &str, content: &str) {
-        write(self.folder.path(), name, content);
+        write(self.injector.folder.path(), name, content);
     }
 
     /// A connection by who trusts this authority; none where it is not the injector's.
     pub(super) fn connect(&self, trusted: &Authority) -> Option<Connection> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(trusted.pem.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        let mut session = ClientConnection::new(Arc::new(tls), ServerName::try_from(NAME).unwrap()).unwrap();
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        while session.is_handshaking() {
-            session.complete_io(&mut stream).ok()?;
-        }
-        Some(Web::over(StreamOwned::new(session, stream)))
+        connect(self.address, &trusted.pem)
     }
 
     /// A connection by who trusts it.
@@ -166,20 +211,6 @@ impl Webhook {
         }
     }
 
-    /// Ends it as the kubelet does; tells its exit code.
-    pub(super) fn stop(mut self) -> Option<i32> {
-        let kill = format!("kill -s TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(begun.elapsed() < PATIENCE, "it does not end: {}", self.log.text());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
     /// Plain bytes, without TLS.
     pub(super) fn speaks_plainly(&self) -> bool {
         let mut web = TcpStream::connect(self.address).unwrap();
@@ -191,14 +222,6 @@ impl Webhook {
     }
 }
 
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn install(folder: &Path, authority: &Authority) {
     let (pem, key) = authority.sign_for(NAME);
     write(folder, "tls.crt", &pem);
@@ -206,7 +229,7 @@ fn install(folder: &Path, authority: &Authority) {
 }
 
 /// Writes a file in one step, as careful operators do.
-fn write(folder: &Path, name: &str, content: &str) {
+pub(super) fn write(folder: &Path, name: &str, content: &str) {
     let new = folder.join(format!("{name}.new"));
     std::fs::write(&new, content).unwrap();
     std::fs::rename(new, folder.join(name)).unwrap();
