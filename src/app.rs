@@ -117,6 +117,7 @@ impl App {
         let mut followers = vec![
             background::follow_keys(&reloads, keyring.clone())?,
             background::follow_policies(&reloads, policies.clone())?,
+            background::follow_certificates(config, &instruments)?,
         ];
         followers.extend(background::follow_tokens(&reloads, operators.clone())?);
         background::register_gauges(&instruments, &pdp, &policies, &audit, config.audit.queue);

@@ -5,6 +5,7 @@ mod accept;
 mod admin;
 mod check;
 mod connection;
+mod health;
 mod injector;
 mod inspect;
 mod issue;
@@ -48,6 +49,7 @@ enum Verb {
     Issue(issue::Args),
     Inspect(inspect::Args),
     Check(Box<check::Args>),
+    Health(health::Args),
     Register(Box<register::Args>),
     Licenses(Box<licenses::Args>),
     Revoke(Box<revoke::Args>),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Issue(args) => issue::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Check(args) => check::run(&args),
+        Verb::Health(args) => health::run(&args),
         Verb::Register(args) => register::run(&args),
         Verb::Licenses(args) => licenses::run(&args),
         Verb::Revoke(args) => revoke::run(&args),

@@ -11,12 +11,14 @@ use tokio::task::JoinHandle;
 
 use crate::administration::Operators;
 use crate::audit::{Health, Writer};
+use crate::config::Config;
 use crate::decision::Pdp;
 use crate::document::Problems;
 use crate::domain::Clock;
 use crate::keyring::Keyring;
+use crate::listener::tls;
 use crate::policy::Policies;
-use crate::telemetry::instruments::{AuditFigures, CacheName, Instruments, Reloaded};
+use crate::telemetry::instruments::{AuditFigures, CacheName, Instruments, Reloaded, Shown};
 use crate::telemetry::readiness::Readiness;
 use crate::watch::{Watch, WatchError};
 
@@ -77,6 +79,29 @@ pub(super) fn follow_keys(reloads: &Reloads, keyring: Arc<Keyring>) -> Result<Wa
         let outcome = keyring.reload();
         reloads.tell(Reloaded::Keys, "keys", &outcome, &in_force(&keyring));
     })
+}
+
+/// Follows the certificates that the gate shows, and tells until when they are good.
+pub(super) fn follow_certificates(config: &Config, instruments: &Instruments) -> Result<Watch, WatchError> {
+    let listeners = &config.listeners;
+    let shown = [
+        (Shown::Decisions, listeners.decisions.tls.as_ref().map(|tls| &tls.certificate)),
+        (Shown::Administration, listeners.administration.tls.as_ref().map(|tls| &tls.certificate)),
+        (Shown::Hub, listeners.hub.tls.as_ref().map(|tls| &tls.certificate)),
+        (Shown::Http, listeners.http.tls.as_ref().map(|tls| &tls.certificate)),
+        (Shown::HubClient, config.state.hub.as_ref().and_then(|hub| hub.certificate.as_ref())),
+    ];
+    let shown: Vec<(Shown, PathBuf)> =
+        shown.into_iter().filter_map(|(shown, path)| Some((shown, path?.clone()))).collect();
+    let paths: Vec<PathBuf> = shown.iter().map(|(_, path)| path.clone()).collect();
+    let instruments = instruments.clone();
+    let tell = move || {
+        for (shown, path) in &shown {
+            instruments.certificate(*shown, tls::validity(path));
+        }
+    };
+    tell();
+    Watch::start(&paths, tell)
 }
 
 /// Follows the folder of policies and the catalog.

@@ -14,8 +14,10 @@ use rustls::pki_types::{self, CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
+use x509_cert::der::Decode;
 
 use crate::config;
+use crate::domain::time::Timestamp;
 
 /// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +175,16 @@ impl Contents {
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return Vec::new() };
     certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(str::to_owned).collect()
+}
+
+/// From when until when a certificate in a file is good, the leaf where there is a chain; none where that cannot be read.
+pub fn validity(path: &Path) -> Option<(Timestamp, Timestamp)> {
+    let leaf = CertificateDer::from_pem_slice(&fs::read(path).ok()?).ok()?;
+    let validity = x509_cert::Certificate::from_der(&leaf).ok()?.tbs_certificate.validity;
+    let time = |time: x509_cert::time::Time| {
+        Timestamp::from_second(time.to_unix_duration().as_secs().try_into().ok()?).ok()
+    };
+    Some((time(validity.not_before)?, time(validity.not_after)?))
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -46,6 +46,11 @@ macro_rules! labels {
     };
 }
 
+// After what it declares its labels with.
+mod certificates;
+
+pub use certificates::Shown;
+
 labels! {
     /// A cache, as the label `cache`.
     CacheName {
@@ -121,6 +126,7 @@ struct Counts {
     audit_lost: AtomicU64,
     dry_run_all: AtomicU64,
     state: state::Counts,
+    certificates: certificates::Counts,
 }
 
 impl std::fmt::Debug for Instruments {
@@ -264,6 +270,7 @@ fn declare(meter: &Meter, counts: &Arc<Counts>) {
     declare_reloads(&Declarations { meter, counts });
     declare_audit(&Declarations { meter, counts });
     state::declare(&Declarations { meter, counts });
+    certificates::declare(&Declarations { meter, counts });
 }
 
 struct Declarations<'a> {

@@ -4,6 +4,7 @@
 
 mod pod;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
@@ -15,7 +16,7 @@ use tollgate::keyring::jwks::KeyState;
 use tollgate::proto::v1::CheckRequest;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::gate::{Client, Gate, ISSUER, Issuer, ask, codes, eventually, is_allowed};
+use crate::gate::{Client, Gate, ISSUER, Issuer, ask, codes, eventually, is_allowed, program};
 use crate::postgres::server;
 use crate::tls::Authority;
 use pod::{Given, Pod, Render, is_mounted};
@@ -61,6 +62,21 @@ async fn probed(pod: &Pod<'_>, gate: &Gate) {
         let path = pod.container[probe]["httpGet"]["path"].as_str().unwrap();
         eventually(probe, async || gate.get(path).0 == 200).await;
     }
+}
+
+/// As `helm test` does it, once names lead to gates.
+fn tested(render: &Render, gates: &[&Gate]) {
+    let pod = render.object("Pod", "demo-tollgate-test").unwrap();
+    let said = pod["spec"]["containers"][0]["args"].as_array().unwrap();
+    let mut arguments: Vec<String> = said.iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+    assert_eq!(arguments.len(), gates.len() + 1);
+    for (url, gate) in arguments.iter_mut().skip(1).zip(gates) {
+        assert!(url.starts_with("http://demo-tollgate-") && url.ends_with(".data.svc:9193"), "{url}");
+        *url = format!("http://{}", gate.http);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = program(Path::new("."), &arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// A caller with a certificate, who knows the gate by this name.
@@ -170,6 +186,7 @@ async fn a_central_gate_decides_over_its_hub_and_a_revocation_reaches_it() {
     let gate = gate_pod.start(&given, &[(address, at(&hub))]);
     probed(&hub_pod, &hub).await;
     probed(&gate_pod, &gate).await;
+    tested(&render, &[&hub, &gate]);
 
     let mut client = client(&gate, &authority, "demo-tollgate-gate.data.svc").await;
     let question = ask(&issuer().license("license-1"));

@@ -39,6 +39,7 @@ pub(crate) const HOMES: &[Home] = &[
     home("json_patch::", &["injector"], "what changes in a pod"),
     home("rustls::", &["injector", "listener", "store"], "TLS"),
     home("webpki::", &["listener"], "names in client certificates"),
+    home("x509_cert::", &["listener"], "until when a certificate is good"),
     home("redb::", &["store"], "state in a file"),
     home("deadpool::", &["store"], "connections to PostgreSQL, kept open"),
     home("deadpool_postgres::", &["store"], "PostgreSQL"),

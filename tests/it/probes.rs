@@ -1,5 +1,7 @@
 //! The HTTP listener from outside: life, readiness, metrics and keys.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tollgate::keyring::jwks::KeyState;
 use tollgate::proto::v1::CheckRequest;
@@ -7,7 +9,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::gate::{Gate, Issuer, Site, ask};
+use super::gate::{Gate, Issuer, Site, ask, eventually, program};
 
 #[tokio::test]
 async fn readiness_has_its_details_and_health_agrees() {
@@ -27,6 +29,41 @@ async fn readiness_has_its_details_and_health_agrees() {
         assert_eq!(health.check(about).await.unwrap().into_inner().status(), ServingStatus::Serving);
     }
     assert_eq!(gate.get("/nothing").0, 404);
+}
+
+/// What `tollgate health` says of a gate at this URL, and how it exits.
+fn health(url: &str) -> (Option<i32>, String) {
+    let output = program(Path::new("."), &["health", url]).output().unwrap();
+    let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn the_command_line_tells_whether_a_gate_decides() {
+    let gate = Gate::start(&[]);
+    let url = format!("http://{}", gate.http);
+    let (code, said) = health(&url);
+    assert!(code == Some(0) && said.contains("keys: 1, issuers: 1"), "{code:?} {said}");
+    let output = program(Path::new("."), &["health", "--json", &url, &url]).output().unwrap();
+    let page: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&page[1]["gate"], &page[1]["health"]["ready"]), (&json!(format!("{url}/")), &json!(true)));
+
+    std::fs::remove_file(gate.site().path("keys/issuer.json")).unwrap();
+    eventually("it waits for keys", async || {
+        let (code, said) = health(&url);
+        code == Some(1) && said.contains("not ready") && said.contains("keys: 0")
+    })
+    .await;
+
+    for (url, words) in [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1/: "),
+        (&format!("http://{}", gate.decisions), "error"),
+        ("https://127.0.0.1:9193", "is no URL such as"),
+        ("127.0.0.1:9193", "is no URL such as"),
+    ] {
+        let (code, said) = health(url);
+        assert!(code == Some(2) && said.contains(words), "{url}: {code:?} {said}");
+    }
 }
 
 #[tokio::test]

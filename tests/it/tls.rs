@@ -65,7 +65,7 @@ async fn answers(gate: &Gate, trusted: &Authority, own: Option<(String, String)>
     }
 }
 
-fn install(site: &Site, (pem, key): (String, String)) {
+pub(crate) fn install(site: &Site, (pem, key): (String, String)) {
     site.write("tls.crt", &pem);
     site.write("tls.key", &key);
 }
@@ -96,6 +96,10 @@ async fn certificates_change_while_it_serves() {
     assert!(is_allowed(&long_lived.check(question).await.unwrap().into_inner()));
 
     let failures = [("what", "certificates"), ("result", "failure")];
+    // Those of rcgen, unless told otherwise.
+    let until = |name: &str| gate.metric(name, &[("certificate", "decisions")]);
+    assert_eq!(until("tollgate_certificate_start_timestamp_seconds"), 157_766_400.0);
+    assert_eq!(until("tollgate_certificate_expiry_timestamp_seconds"), 67_090_118_400.0);
     gate.site().write("tls.key", "no key at all");
     eventually("it is told", async || gate.metric("tollgate_reloads_total", &failures) > 0.0).await;
     assert!(answers(&gate, &second, None).await, "the old pair stays in force");

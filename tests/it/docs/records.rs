@@ -6,8 +6,9 @@ use serde_json::Value;
 use tollgate::proto::v1::CheckRequest;
 use tonic::Request;
 
-use crate::gate::{Gate, ask};
+use crate::gate::{Site, ask};
 use crate::order::root;
+use crate::tls::{Authority, install};
 
 /// The rows of a table: what stands in backticks in the first cell, and in the second.
 fn rows(section: &str) -> Vec<(Vec<String>, Vec<String>)> {
@@ -41,7 +42,13 @@ fn metrics(page: &str) -> BTreeSet<(String, BTreeSet<String>)> {
 #[tokio::test]
 async fn records_page_is_current() {
     // On a dry run, where records have every member that there is.
-    let gate = Gate::start(&[("gate.dry_run_all", "true")]);
+    let site = Site::new();
+    install(&site, Authority::new().sign_for("localhost"));
+    let gate = site.start(&[
+        ("gate.dry_run_all", "true"),
+        ("listeners.administration.tls.certificate", "tls.crt"),
+        ("listeners.administration.tls.key", "tls.key"),
+    ]);
     let mut question = Request::new(CheckRequest {
         combined_with: vec!["sales/us".to_owned(); 65],
         ..ask(&gate.site().issuer.license("license-1"))
