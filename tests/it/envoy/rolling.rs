@@ -1,5 +1,6 @@
 //! Everything is replaced, one after the other, under load: no request fails, and nothing is allowed that may not be.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::download::{Download, Over};
 use super::upstream::Course;
-use super::{Scene, example, program, site, start_gate};
+use super::{ELSEWHERE, Scene, example, program, site, start_gate};
 use crate::gate::{Gate, eventually, within};
 use crate::hub::{Fleet, port};
 use crate::operators::Admin;
@@ -39,23 +40,42 @@ async fn ready(gate: &Gate) {
     within(Duration::from_secs(30), "it is ready", async || gate.get("/readyz").0 == 200).await;
 }
 
-/// Two gates that Envoy looks after, in the place of the one beside it.
-fn looked_after(ports: [u16; 2]) -> String {
+/// The lines of the example of a central gate from that with `from` on, to that with `to`.
+fn central_lines(from: &str, to: &str) -> String {
+    let patience = [&ELSEWHERE[..], &[("max_interval: 0.5s", "max_interval: 10s")]].concat();
+    let central = example("central.yaml", &patience);
+    let lines = central.lines().skip_while(|line| !line.contains(from));
+    lines.take_while(|line| !line.contains(to)).map(|line| format!("{line}\n")).collect()
+}
+
+/// An Envoy that asks two gates as the example of a central gate has it, but without certificates.
+///
+/// The gate that is given only lends its name and files, unless its port is one of these.
+async fn scene(program: &Path, gate: Gate, ports: [u16; 2], looked_after: bool) -> Scene {
     let endpoints = ports.map(|port| {
         format!(
             "        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}"
         )
     });
-    endpoints.join("\n")
-}
-
-/// How the example of a central gate has Envoy look after it.
-fn health_checks() -> String {
-    let central = example("central.yaml", &[]);
-    let lines = central.lines().skip_while(|line| !line.contains("connect_timeout"));
-    let lines: Vec<&str> = lines.take_while(|line| !line.contains("circuit_breakers")).collect();
-    assert!(lines.iter().any(|line| line.contains("health_checks")), "{lines:?}");
-    lines.join("\n") + "\n"
+    let asking = "grpc_service: {envoy_grpc: {cluster_name: tollgate}";
+    let mut changes = vec![
+        (
+            "        - endpoint: {address: {pipe: {path: /run/tollgate/gate.sock}}}".to_owned(),
+            endpoints.join("\n"),
+        ),
+        (
+            format!("              {asking}, timeout: 10s}}\n"),
+            central_lines("grpc_service:", "failure_mode_allow"),
+        ),
+        (format!("              {asking}}}\n"), central_lines("retry_policy: *", "failure_mode_allow")),
+    ];
+    if looked_after {
+        let checks = central_lines("connect_timeout", "circuit_breakers");
+        assert!(checks.contains("health_checks"), "{checks}");
+        changes.push(("    connect_timeout: 0.25s\n".to_owned(), checks));
+    }
+    let changes: Vec<_> = changes.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    Scene::around(program, gate, "sidecar.yaml", &changes, &[]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,14 +90,7 @@ async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
     for gate in gates.iter().flatten() {
         ready(gate).await;
     }
-    let endpoints = looked_after(ports);
-    let checks = health_checks();
-    let changes = [
-        ("        - endpoint: {address: {pipe: {path: /run/tollgate/gate.sock}}}", endpoints.as_str()),
-        ("    connect_timeout: 0.25s\n", checks.as_str()),
-    ];
-    // Only lends its name and files: Envoy does not ask it.
-    let scene = Scene::around(program, start_gate(site(), &[]), "sidecar.yaml", &changes, &[]).await;
+    let scene = scene(program, start_gate(site(), &[]), ports, true).await;
     let scene = Arc::new(scene);
     Admin::of(hubs[0].as_ref().unwrap()).await.revoke("revoked").await;
     let issuer = &scene.gate.site().issuer;
@@ -100,11 +113,7 @@ async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
                 let download = scene.download(over, &token, SHORT).await;
                 let nth = asked.fetch_add(1, Ordering::Relaxed);
                 if download.response.status() != status {
-                    // Until Envoy has said why.
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    let log = scene.envoy.stdout.text();
-                    let why: Vec<&str> = log.lines().filter(|line| !line.contains("via_upstream")).collect();
-                    panic!("request {nth}: {:?}; {:?}", download.response, why.last_chunk::<20>());
+                    panic!("request {nth}: {:?}; {}", download.response, why(&scene).await);
                 }
                 assert!(download.rest().await.whole);
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -132,12 +141,45 @@ async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
     goes_on(&mut lasting).await;
 }
 
+/// What Envoy says of the last requests that did not get through.
+async fn why(scene: &Scene) -> String {
+    // Until it has written that.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let log = scene.envoy.stdout.text();
+    let said: Vec<&str> = log.lines().filter(|line| !line.contains("via_upstream")).collect();
+    said.split_at(said.len().saturating_sub(20)).1.join("\n")
+}
+
 /// It may live, so nobody cut it.
 async fn goes_on(lasting: &mut Download) {
     let before = lasting.received;
     while lasting.received < before + 10_000 {
         assert!(lasting.next().await.is_some(), "it ended after {}", lasting.received);
     }
+}
+
+#[tokio::test]
+async fn where_a_gate_has_just_gone_another_is_asked() {
+    let Some(program) = program() else { return };
+    let (gate, gone) = (start_gate(site(), &[]), start_gate(site(), &[]));
+    let ports = [gone.decisions.port(), gate.decisions.port()];
+    // Nothing tells Envoy of it.
+    let scene = scene(program, gate, ports, false).await;
+    let token = scene.license();
+    let passes = async |requests: usize| {
+        for nth in 0..requests {
+            let download = scene.download(Over::Http1, &token, SHORT).await;
+            if download.response.status() != 200 {
+                panic!("request {nth} of {requests}: {:?}; {}", download.response, why(&scene).await);
+            }
+            assert!(download.rest().await.whole);
+        }
+    };
+    passes(4).await;
+    gone.signal("KILL");
+    gone.ended().await;
+    passes(20).await;
+    assert_eq!(scene.upstream.asked(), 24);
 }
 
 #[tokio::test]
