@@ -2,15 +2,19 @@
 #
 # The image of a gate: the program and what it needs of the C library, no shell, no root.
 #
-#   docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max --tag REGISTRY/tollgate .
+#   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) docker buildx build --platform linux/amd64,linux/arm64 \
+#     --sbom=true --provenance=mode=max --output type=image,name=REGISTRY/tollgate,push=true,rewrite-timestamp=true .
 #
-# Built again from the same commit with the same bases it is the same, byte for byte: sources lie under one path, what is
-# depended on is locked, and times are those of SOURCE_DATE_EPOCH. Name bases by digest to hold them.
+# Built again from the same commit with the same bases, the program is the same, byte for byte: sources lie under one path,
+# what is depended on is locked, and compilers are told what time it is. Files have the time of the commit. Name bases by
+# digest to hold them.
 ARG RUST=docker.io/library/rust:1.95-bookworm
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${RUST} AS build
 WORKDIR /src
+# mimalloc writes into itself when it was compiled.
+ENV SOURCE_DATE_EPOCH=0
 # Which crates the program is made of, inside of it: scanners read it, and `--sbom` does.
 RUN cargo install --locked cargo-auditable@0.7.7
 COPY . .
