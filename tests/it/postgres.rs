@@ -220,25 +220,36 @@ impl Server {
         std::iter::once(first).chain(children.split_whitespace().map(str::to_owned)).collect()
     }
 
-    fn signal(&self, signal: &str) {
+    fn signal(signal: &str, processes: &[String]) {
         // Some may have ended meanwhile.
-        let _ = Command::new("kill").arg(signal).args(self.family()).stderr(Stdio::null()).status();
+        let _ = Command::new("kill").arg(signal).args(processes).stderr(Stdio::null()).status();
     }
 
     /// Kills all of it at once, as a power failure would, but for the disk.
     pub(crate) fn kill(&self) {
-        self.signal("-KILL");
+        self.freeze();
+        Self::signal("-KILL", &self.family());
         self.process.lock().unwrap().wait().unwrap();
     }
 
     /// Stops it from doing anything; connections stay open.
     pub(crate) fn freeze(&self) {
-        self.signal("-STOP");
+        // The first, so that nobody new comes. The list of the others is whole only when all of them stand still
+        // (proc_pid_task(5)).
+        let mut frozen: Vec<String> = self.family().drain(..1).collect();
+        loop {
+            Self::signal("-STOP", &frozen);
+            let family = self.family();
+            if family == frozen {
+                return;
+            }
+            frozen = family;
+        }
     }
 
     /// Lets it go on.
     pub(crate) fn thaw(&self) {
-        self.signal("-CONT");
+        Self::signal("-CONT", &self.family());
     }
 
     fn psql(&self, database: &str, statement: &str) -> Command {
