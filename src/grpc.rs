@@ -18,15 +18,15 @@ mod status;
 mod stream;
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::{
     self, Authorization, AuthorizationServer,
 };
-use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
-    self, ExternalProcessor, ExternalProcessorServer,
-};
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessor;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -143,8 +143,7 @@ async fn serve<D: DecisionService, A: Authorization, P: ExternalProcessor>(
         decisions: DecisionServiceServer::new(deciding.decisions).max_decoding_message_size(bytes(limits)),
         authorization: AuthorizationServer::new(deciding.authorization)
             .max_decoding_message_size(bytes(limits)),
-        responses: ExternalProcessorServer::new(deciding.responses)
-            .max_decoding_message_size(ext_proc::LARGEST),
+        responses: ext_proc::server::Server::new(deciding.responses),
         health: HealthServer::new(health),
         reflection: reflection(&[decision_service_server::SERVICE_NAME, health_server::SERVICE_NAME])?,
         longest: limits.request_timeout.get(),
@@ -154,7 +153,7 @@ async fn serve<D: DecisionService, A: Authorization, P: ExternalProcessor>(
         let services = Arc::clone(&services);
         service_fn(move |request| {
             let services = Arc::clone(&services);
-            async move { Ok::<_, Infallible>(services.answer(request).await) }
+            services.answer(request).map(Ok::<_, Infallible>)
         })
     };
     sessions::serve(listener, http2(limits), service, reporter.report_until(shutdown)).await;
@@ -191,7 +190,7 @@ fn reflection(
 struct Services<D, A, P, R> {
     decisions: DecisionServiceServer<D>,
     authorization: AuthorizationServer<A>,
-    responses: ExternalProcessorServer<P>,
+    responses: ext_proc::server::Server<P>,
     health: HealthServer<Health>,
     reflection: ServerReflectionServer<R>,
     /// The most time given to a request, whatever deadline its caller set.
@@ -200,43 +199,39 @@ struct Services<D, A, P, R> {
 }
 
 impl<D: DecisionService, A: Authorization, P: ExternalProcessor, R: ServerReflection> Services<D, A, P, R> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let allowed = deadline::of_caller(request.headers()).unwrap_or(self.longest).min(self.longest);
+    /// The request is handed over at once, so that the future does not hold it: that one lives as long as a stream.
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<D, A, P, R> {
         let begun = Instant::now();
-        let path = request.uri().path();
-        let service = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
-        let call: BoxFuture<Response<Body>, Infallible> = match service {
-            decision_service_server::SERVICE_NAME => {
-                let call = self.decisions.clone().call(request);
-                return self.decide(begun, allowed, call).await;
+        let allowed = deadline::of_caller(request.headers()).unwrap_or(self.longest).min(self.longest);
+        let (decides, call) = self.call(request);
+        async move {
+            let mut answer = within(begun, allowed, call).await;
+            // What could not be decided is counted.
+            if decides && let Some(kind) = status::keep_contract(answer.headers_mut()) {
+                self.instruments.undecided(kind);
             }
-            authorization_server::SERVICE_NAME => {
-                let call = self.authorization.clone().call(request);
-                return self.decide(begun, allowed, call).await;
-            }
-            external_processor_server::SERVICE_NAME => {
-                let call = self.responses.clone().call(request);
-                return self.decide(begun, allowed, call).await;
-            }
-            health_server::SERVICE_NAME => self.health.clone().call(request),
-            REFLECTION => self.reflection.clone().call(request),
-            _ => return status::no_such_service(path).into_http(),
-        };
-        within(begun, allowed, call).await
+            answer
+        }
     }
 
-    /// The answer of a service that decides; what it could not decide is counted.
-    async fn decide(
-        &self,
-        begun: Instant,
-        allowed: Duration,
-        call: BoxFuture<Response<Body>, Infallible>,
-    ) -> Response<Body> {
-        let mut answer = within(begun, allowed, call).await;
-        if let Some(kind) = status::keep_contract(answer.headers_mut()) {
-            self.instruments.undecided(kind);
+    /// The call of the service that is asked, and whether that decides.
+    fn call(&self, request: Request<Incoming>) -> (bool, BoxFuture<Response<Body>, Infallible>) {
+        let path = request.uri().path();
+        if path == ext_proc::server::PROCESS {
+            let answer = self.responses.answer(request);
+            return (true, Box::pin(async { Ok(answer.await) }));
         }
-        answer
+        let service = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        match service {
+            decision_service_server::SERVICE_NAME => (true, self.decisions.clone().call(request)),
+            authorization_server::SERVICE_NAME => (true, self.authorization.clone().call(request)),
+            health_server::SERVICE_NAME => (false, self.health.clone().call(request)),
+            REFLECTION => (false, self.reflection.clone().call(request)),
+            _ => (false, Box::pin(ready(Ok(status::no_such_service(path).into_http())))),
+        }
     }
 }
 

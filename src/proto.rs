@@ -5,9 +5,11 @@ use std::marker::PhantomData;
 use tonic::codec::BufferSettings;
 use tonic_prost::ProstCodec;
 
-/// What a buffer begins with, and how much is gathered before it is sent, in bytes. Messages are small, and
-/// each of tens of thousands of open streams has two.
-const BUFFER: usize = 1 << 10;
+/// What is sent begins with a buffer of this many bytes; answers fit into it. What is received grows its
+/// buffer to its first message, and keeps it: each of tens of thousands of open streams has two.
+const SENT: usize = 512;
+const RECEIVED: usize = 64;
+/// How much is gathered before it is sent, in bytes.
 const GATHERED: usize = 32 << 10;
 
 /// Protocol Buffers, with buffers that begin small.
@@ -31,11 +33,11 @@ where
     type Decoder = <ProstCodec<T, U> as tonic::codec::Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, GATHERED))
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(SENT, GATHERED))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, GATHERED))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(RECEIVED, GATHERED))
     }
 }
 

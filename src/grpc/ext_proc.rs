@@ -6,15 +6,18 @@
 mod answer;
 mod meter;
 mod opening;
+pub(super) mod server;
 
+use std::future::ready;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_stream::try_stream;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessor;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request as Said;
 use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use futures_util::future::BoxFuture;
+use futures_util::stream::try_unfold;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
@@ -30,9 +33,6 @@ use crate::quota::Denied;
 
 use meter::{BYTES, Chunk, MESSAGES, Meter};
 use opening::{First, Manner, Opening};
-
-/// The largest message: Envoy sends what has gathered while it waited for an answer, more than 9 MB where it was seen.
-pub(super) const LARGEST: usize = 64 << 20;
 
 /// Given to the last bytes that a quota leaves, before the connection of HTTP/2 is reset behind them.
 const LAST_BYTES: Duration = Duration::from_millis(50);
@@ -59,59 +59,9 @@ impl ExtProc {
         Self { pdp, clock, metering: envoy.metering, unfinished: envoy.unfinished, leaving }
     }
 
-    fn serve(&self, mut said: Streaming<ProcessingRequest>, trace_id: Option<String>) -> Answers {
-        let service = self.clone();
-        Box::pin(try_stream! {
-            let Some(first) = said.message().await? else { return };
-            let opening = match opening::read(&first)? {
-                First::Asked(opening) => opening,
-                First::LocalReply => {
-                    yield answer::go_on(&first);
-                    while let Some(next) = said.message().await? {
-                        yield answer::go_on(&next);
-                    }
-                    return;
-                }
-            };
-            let Opening { question, manner } = *opening;
-            let clock = service.clock.clone();
-            // Boxed, so that what opening needs is not kept for as long as the stream is open.
-            let opened = Box::pin(service.pdp.resume(question, trace_id, clock.now())).await;
-            let mut going = match opened.map_err(status::undecided)? {
-                Opened::Denied(decision) => {
-                    yield answer::cut(&decision, &manner, clock.now())?;
-                    return;
-                }
-                Opened::Unwatched(_) => {
-                    yield answer::go_on(&first);
-                    while let Some(next) = said.message().await? {
-                        yield answer::go_on(&next);
-                    }
-                    return;
-                }
-                Opened::Running(_, running) => service.watch_over(running, manner, said)?,
-            };
-            let mut step = Box::pin(going.first(&first)).await?;
-            drop(first);
-            loop {
-                match step {
-                    Step::GoOn(answer) => yield answer,
-                    Step::Nothing => {}
-                    Step::LastBytes(part, decision) => {
-                        yield part;
-                        tokio::time::sleep(LAST_BYTES).await;
-                        yield answer::cut(&decision, &going.manner, clock.now())?;
-                        return;
-                    }
-                    Step::Cut(decision) => {
-                        yield answer::cut(&decision, &going.manner, clock.now())?;
-                        return;
-                    }
-                    Step::Over => return,
-                }
-                step = going.next().await?;
-            }
-        })
+    fn serve(&self, said: Streaming<ProcessingRequest>, trace_id: Option<String>) -> Answers {
+        let begun = Begun { service: self.clone(), said, trace_id };
+        Box::pin(try_unfold(Stage::Begun(Box::new(begun)), Stage::next))
     }
 
     fn watch_over(
@@ -145,6 +95,88 @@ impl ExternalProcessor for ExtProc {
         let (_, trace_id) = traced("envoy.service.ext_proc.v3.ExternalProcessor/Process", metadata.as_ref());
         Ok(Response::new(self.serve(said, trace_id)))
     }
+}
+
+/// An answer and what comes after it; nothing when the stream is over.
+type Next = Result<Option<(ProcessingResponse, Stage)>, Status>;
+
+/// Where a stream is. Each waits for its next answer in a future of its own, so that what another needed, opening
+/// above all, is not kept for as long as the response is under way.
+enum Stage {
+    Begun(Box<Begun>),
+    /// It goes on, whatever happens.
+    Unwatched(Box<Streaming<ProcessingRequest>>),
+    Running(Box<Going>),
+    /// The last bytes are on their way.
+    Cutting(Box<(Going, Decision)>),
+    Over,
+}
+
+impl Stage {
+    fn next(self) -> BoxFuture<'static, Next> {
+        match self {
+            Self::Begun(begun) => Box::pin(begun.next()),
+            Self::Unwatched(said) => Box::pin(goes_on(said)),
+            Self::Running(going) => Box::pin(going.go_on(Step::Nothing)),
+            Self::Cutting(cutting) => Box::pin(async move {
+                let (going, decision) = *cutting;
+                tokio::time::sleep(LAST_BYTES).await;
+                going.cut(&decision)
+            }),
+            Self::Over => Box::pin(ready(Ok(None))),
+        }
+    }
+}
+
+/// A stream on which nothing was answered yet.
+struct Begun {
+    service: ExtProc,
+    said: Streaming<ProcessingRequest>,
+    trace_id: Option<String>,
+}
+
+/// What opening a stream comes to.
+enum Begins {
+    Watched(Box<Going>, Step),
+    Answered(ProcessingResponse, Stage),
+    Over,
+}
+
+impl Begun {
+    async fn next(self: Box<Self>) -> Next {
+        // Boxed: Envoy may wait for no answer, and what opening needs is not kept until there is one.
+        match Box::pin(self.open()).await? {
+            Begins::Watched(going, step) => going.go_on(step).await,
+            Begins::Answered(answer, stage) => Ok(Some((answer, stage))),
+            Begins::Over => Ok(None),
+        }
+    }
+
+    async fn open(self: Box<Self>) -> Result<Begins, Status> {
+        let Self { service, mut said, trace_id } = *self;
+        let Some(first) = said.message().await? else { return Ok(Begins::Over) };
+        let unwatched = |said| Begins::Answered(answer::go_on(&first), Stage::Unwatched(Box::new(said)));
+        let Opening { question, manner } = match opening::read(&first)? {
+            First::Asked(opening) => *opening,
+            First::LocalReply => return Ok(unwatched(said)),
+        };
+        let now = service.clock.now();
+        match service.pdp.resume(question, trace_id, now).await.map_err(status::undecided)? {
+            Opened::Denied(decision) => {
+                Ok(Begins::Answered(answer::cut(&decision, &manner, now)?, Stage::Over))
+            }
+            Opened::Unwatched(_) => Ok(unwatched(said)),
+            Opened::Running(_, running) => {
+                let mut going = Box::new(service.watch_over(running, manner, said)?);
+                let step = going.first(&first).await?;
+                Ok(Begins::Watched(going, step))
+            }
+        }
+    }
+}
+
+async fn goes_on(mut said: Box<Streaming<ProcessingRequest>>) -> Next {
+    Ok(said.message().await?.map(|next| (answer::go_on(&next), Stage::Unwatched(said))))
 }
 
 /// A response that is under way.
@@ -183,8 +215,28 @@ impl Going {
         })
     }
 
+    /// Goes on from a step to the next answer.
+    async fn go_on(mut self: Box<Self>, mut step: Step) -> Next {
+        loop {
+            match step {
+                Step::GoOn(answer) => return Ok(Some((answer, Stage::Running(self)))),
+                Step::Nothing => step = self.step().await?,
+                Step::LastBytes(part, decision) => {
+                    return Ok(Some((part, Stage::Cutting(Box::new((*self, decision))))));
+                }
+                Step::Cut(decision) => return self.cut(&decision),
+                Step::Over => return Ok(None),
+            }
+        }
+    }
+
+    fn cut(&self, decision: &Decision) -> Next {
+        let now = self.service.clock.now();
+        Ok(Some((answer::cut(decision, &self.manner, now)?, Stage::Over)))
+    }
+
     /// Waits for the next thing that happens. What ends the response comes before what goes on with it.
-    async fn next(&mut self) -> Result<Step, Status> {
+    async fn step(&mut self) -> Result<Step, Status> {
         let leaving = pin!(turned(self.service.leaving.clone()));
         let said = tokio::select! {
             biased;
@@ -220,7 +272,7 @@ impl Going {
         let has_changed = tokio::select! {
             biased;
             () = self.running.changed(&self.service.clock) => true,
-            () = std::future::ready(()) => false,
+            () = ready(()) => false,
         };
         if has_changed && let cut @ Step::Cut(_) = self.changed().await? {
             return Ok(cut);

@@ -3,10 +3,12 @@
 //! What the caller receives drives the use, so an open stream is no task and has no queue of its own. Refuses
 //! to let a use outlive its stream, or a stream its use.
 
+use std::future::ready;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use async_stream::try_stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::try_unfold;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -34,41 +36,72 @@ pub(super) struct Streams {
 
 impl Streams {
     /// What is answered on one stream, in its order.
-    pub(super) fn serve(&self, mut said: Streaming<CheckStreamRequest>, trace_id: Option<String>) -> Answers {
-        let Self { pdp, clock, closing } = self.clone();
-        Box::pin(try_stream! {
-            if let Some(first) = said.message().await? {
-                let question = opening(first)?;
-                // Boxed, so that what opening needs is not kept for as long as the stream is open.
-                let opened = Box::pin(pdp.open(question, trace_id, clock.now())).await;
-                match opened.map_err(status::undecided)? {
-                    Opened::Denied(decision) => yield message(Answer::Opened(convert::answer(decision))),
-                    Opened::Unwatched(decision) => {
-                        yield message(Answer::Opened(convert::answer(decision)));
-                        while said.message().await?.is_some() {
-                            yield message(taken(Vec::new()));
-                        }
-                    }
-                    Opened::Running(decision, running) => {
-                        yield message(Answer::Opened(convert::answer(decision)));
-                        let mut going = Going { running, clock, said, closing };
-                        let mut goes_on = true;
-                        while goes_on {
-                            let answers = going.next().await?;
-                            goes_on = answers.goes_on;
-                            for answer in answers.messages {
-                                yield message(answer);
-                            }
-                        }
-                    }
-                }
-            }
-        })
+    pub(super) fn serve(&self, said: Streaming<CheckStreamRequest>, trace_id: Option<String>) -> Answers {
+        let begun = Begun { streams: self.clone(), said, trace_id };
+        Box::pin(try_unfold(Stage::Begun(Box::new(begun)), Stage::next))
+    }
+}
+
+/// An answer and what comes after it; nothing when the stream is over.
+type Next = Result<Option<(CheckStreamResponse, Stage)>, Status>;
+
+/// Where a stream is. Each waits for its next answer in a future of its own, so that what another needed, opening
+/// above all, is not kept for as long as the stream is open.
+enum Stage {
+    Begun(Box<Begun>),
+    /// Nothing is enforced, and it goes on whatever happens.
+    Unwatched(Box<Streaming<CheckStreamRequest>>),
+    Running(Box<Going>),
+    /// One more answer, and it is over.
+    Ending(Box<Decision>),
+    Over,
+}
+
+impl Stage {
+    fn next(self) -> BoxFuture<'static, Next> {
+        match self {
+            Self::Begun(begun) => Box::pin(begun.open()),
+            Self::Unwatched(said) => Box::pin(goes_on(said)),
+            Self::Running(going) => Box::pin(going.next()),
+            Self::Ending(decision) => Box::pin(ready(Ok(Some(ended(*decision))))),
+            Self::Over => Box::pin(ready(Ok(None))),
+        }
     }
 }
 
 fn message(message: Answer) -> CheckStreamResponse {
     CheckStreamResponse { message: Some(message) }
+}
+
+fn ended(decision: Decision) -> (CheckStreamResponse, Stage) {
+    (message(Answer::Ended(convert::ended(decision))), Stage::Over)
+}
+
+/// A stream on which nothing was answered yet.
+struct Begun {
+    streams: Streams,
+    said: Streaming<CheckStreamRequest>,
+    trace_id: Option<String>,
+}
+
+impl Begun {
+    async fn open(self: Box<Self>) -> Next {
+        let Self { streams: Streams { pdp, clock, closing }, mut said, trace_id } = *self;
+        let Some(first) = said.message().await? else { return Ok(None) };
+        let opened = pdp.open(opening(first)?, trace_id, clock.now()).await.map_err(status::undecided)?;
+        let (decision, stage) = match opened {
+            Opened::Denied(decision) => (decision, Stage::Over),
+            Opened::Unwatched(decision) => (decision, Stage::Unwatched(Box::new(said))),
+            Opened::Running(decision, running) => {
+                (decision, Stage::Running(Box::new(Going { running, clock, said, closing })))
+            }
+        };
+        Ok(Some((message(Answer::Opened(convert::answer(decision))), stage)))
+    }
+}
+
+async fn goes_on(mut said: Box<Streaming<CheckStreamRequest>>) -> Next {
+    Ok(said.message().await?.map(|_| (message(taken(Vec::new())), Stage::Unwatched(said))))
 }
 
 fn opening(first: CheckStreamRequest) -> Result<CheckRequest, Status> {
@@ -86,62 +119,46 @@ struct Going {
     closing: watch::Receiver<bool>,
 }
 
-/// What is to be answered, and whether the use goes on.
-struct Next {
-    messages: Vec<Answer>,
-    goes_on: bool,
-}
-
-impl Next {
-    fn nothing() -> Self {
-        Self { messages: Vec::new(), goes_on: true }
-    }
-
-    fn over(messages: Vec<Answer>) -> Self {
-        Self { messages, goes_on: false }
-    }
-
-    fn ended(decision: Decision) -> Self {
-        Self::over(vec![Answer::Ended(convert::ended(decision))])
-    }
-}
-
 impl Going {
-    /// Waits for the next thing that happens.
-    async fn next(&mut self) -> Result<Next, Status> {
-        let closing = pin!(turned(self.closing.clone()));
-        tokio::select! {
-            biased;
-            // What follows is not raced: a report must not get past it.
-            () = self.running.changed(&self.clock) => {
-                let ended = self.running.ask_again(&self.clock).await.map_err(status::undecided)?;
-                Ok(ended.map_or_else(Next::nothing, Next::ended))
-            }
-            () = closing => Err(status::undecided(DecideError::Closing)),
-            said = self.said.message() => match said {
-                Ok(Some(said)) => Box::pin(self.report(said)).await,
+    /// Waits for the next thing that is to be answered.
+    async fn next(mut self: Box<Self>) -> Next {
+        loop {
+            let closing = pin!(turned(self.closing.clone()));
+            let said = tokio::select! {
+                biased;
+                // What follows is not raced: a report must not get past it.
+                () = self.running.changed(&self.clock) => None,
+                () = closing => return Err(status::undecided(DecideError::Closing)),
+                said = self.said.message() => Some(said.map(|said| said.map(Box::new))),
+            };
+            match said {
+                None => {
+                    let objection = self.running.ask_again(&self.clock).await.map_err(status::undecided)?;
+                    if let Some(decision) = objection {
+                        return Ok(Some(ended(decision)));
+                    }
+                }
+                Some(Ok(Some(said))) => return Box::pin(self.report(*said)).await,
                 // The caller is done, or gone.
-                Ok(None) | Err(_) => Ok(Next::over(Vec::new())),
-            },
+                Some(Ok(None) | Err(_)) => return Ok(None),
+            }
         }
     }
 
     /// Takes a report.
-    async fn report(&self, said: CheckStreamRequest) -> Result<Next, Status> {
+    async fn report(self: Box<Self>, said: CheckStreamRequest) -> Next {
         let Some(Said::Report(UsageReport { usage })) = said.message else {
             return Err(status::invalid("report", "must be every message but the first of a stream"));
         };
         let usage = usage.into_iter().collect();
         let now = self.clock.now();
         let states = match self.running.report(&usage, now).await.map_err(status::undecided)? {
-            Err(ended) => return Ok(Next::ended(ended)),
+            Err(decision) => return Ok(Some(ended(decision))),
             Ok(states) => states,
         };
-        let ended = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
-        let messages = std::iter::once(taken(states));
-        let goes_on = ended.is_none();
-        let ended = ended.map(|ended| Answer::Ended(convert::ended(ended)));
-        Ok(Next { messages: messages.chain(ended).collect(), goes_on })
+        let empty = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
+        let stage = empty.map_or_else(|| Stage::Running(self), |ended| Stage::Ending(Box::new(ended)));
+        Ok(Some((message(taken(states)), stage)))
     }
 }
 
