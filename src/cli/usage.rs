@@ -15,8 +15,9 @@ use crate::domain::Clock;
 use crate::domain::time::Timestamp;
 use crate::proto::v1::{GetUsageRequest, GetUsageResponse, UsageWindow};
 
-/// The columns, and the members of a row in JSON.
-const COLUMNS: [&str; 7] = ["license", "assignee", "user", "project", "metric", "window_start", "amount"];
+/// The columns, and the members of a row in JSON. Ids of licenses are unique under their issuer only.
+const COLUMNS: [&str; 8] =
+    ["issuer", "license", "assignee", "user", "project", "metric", "window_start", "amount"];
 
 /// Tell how much was used
 ///
@@ -179,8 +180,9 @@ fn cause(error: csv::Error) -> io::Error {
     }
 }
 
-fn cells(row: &GetUsageResponse) -> [String; 7] {
+fn cells(row: &GetUsageResponse) -> [String; 8] {
     [
+        row.issuer.clone(),
         row.license_id.clone(),
         row.assignee.clone(),
         row.user.clone(),
@@ -193,16 +195,16 @@ fn cells(row: &GetUsageResponse) -> [String; 7] {
 
 /// A row as JSON on one line, in which what would steer a terminal is spelled out as JSON does.
 fn object(row: &GetUsageResponse) -> String {
-    let [license, assignee, user, project, metric, start, _] = COLUMNS;
+    let [issuer, license, assignee, user, project, metric, start, amount] = COLUMNS;
     let text = json!({
-        "issuer": row.issuer,
+        issuer: row.issuer,
         license: row.license_id,
         assignee: row.assignee,
         user: row.user,
         project: row.project,
         metric: row.metric,
         start: answers::time(row.window_start),
-        "amount": row.amount,
+        amount: row.amount,
     })
     .to_string();
     printable_json(&text).into_owned()

@@ -29,9 +29,11 @@ async fn usage_is_told_as_a_table_as_csv_and_as_json() {
     eventually("the use shows up", async || is_complete(&usage(&["--csv"]))).await;
     let csv = usage(&["--csv"]);
     let mut lines = csv.lines();
-    assert_eq!(lines.next(), Some("license,assignee,user,project,metric,window_start,amount"));
+    assert_eq!(lines.next(), Some("issuer,license,assignee,user,project,metric,window_start,amount"));
     let rows: Vec<&str> = lines.collect();
-    let row = |metric: &str| format!("license-1,acme,\"ana, \"\"the first\"\"\",research,{metric},");
+    let row = |metric: &str| {
+        format!("https://data.example,license-1,acme,\"ana, \"\"the first\"\"\",research,{metric},")
+    };
     assert!(rows.len() == 2 && rows[0].starts_with(&row("requests")) && rows[0].ends_with("Z,3"), "{csv}");
     assert!(rows[1].starts_with(&row("rows")) && rows[1].ends_with("Z,15"), "{csv}");
 
