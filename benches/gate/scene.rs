@@ -66,7 +66,8 @@ impl Scene {
         let policies = Arc::new(policies);
         let audit = Writer::open(&config.audit).unwrap();
         let instruments = Instruments::detached();
-        let store: Arc<dyn StateStore> = Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
+        let store: Arc<dyn StateStore> =
+            Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
         let state = State::over(&store, &config);
         let pdp = Pdp::new(&config, keyring.clone(), policies.clone(), state, audit.clone(), instruments);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
