@@ -221,8 +221,7 @@ impl<D: DecisionService, A: Authorization, P: ExternalProcessor, R: ServerReflec
     fn call(&self, request: Request<Incoming>) -> (bool, BoxFuture<Response<Body>, Infallible>) {
         let path = request.uri().path();
         if path == ext_proc::server::PROCESS {
-            let answer = self.responses.answer(request);
-            return (true, Box::pin(async { Ok(answer.await) }));
+            return (true, self.responses.call(request));
         }
         let service = path.get(1..).and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
         match service {

@@ -81,7 +81,8 @@ pub(super) fn follow_keys(reloads: &Reloads, keyring: Arc<Keyring>) -> Result<Wa
     })
 }
 
-/// Follows the certificates that the gate shows, and tells until when they are good.
+/// Follows the files of certificates that the gate shows, and tells until when these are good; whether they were taken
+/// into force, listeners tell.
 pub(super) fn follow_certificates(config: &Config, instruments: &Instruments) -> Result<Watch, WatchError> {
     let listeners = &config.listeners;
     let shown = [

@@ -236,7 +236,7 @@ impl Server {
     pub(crate) fn freeze(&self) {
         // The first, so that nobody new comes. The list of the others is whole only when all of them stand still
         // (proc_pid_task(5)).
-        let mut frozen: Vec<String> = self.family().drain(..1).collect();
+        let mut frozen: Vec<String> = self.family().into_iter().take(1).collect();
         loop {
             Self::signal("-STOP", &frozen);
             let family = self.family();

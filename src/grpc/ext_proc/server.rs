@@ -3,6 +3,7 @@
 //!
 //! Refuses to know what is said; it only carries it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessor;
@@ -30,16 +31,16 @@ impl<P: ExternalProcessor> Server<P> {
     }
 
     /// Answers a call of [`PROCESS`].
-    pub(in crate::grpc) fn answer(
+    pub(in crate::grpc) fn call(
         &self,
         request: http::Request<Incoming>,
-    ) -> impl Future<Output = http::Response<Body>> + Send + use<P> {
+    ) -> BoxFuture<http::Response<Body>, Infallible> {
         let process = Process(Arc::clone(&self.0));
-        async move {
+        Box::pin(async move {
             let codec = Codec::<ProcessingResponse, ProcessingRequest>::default();
             let mut grpc = Grpc::new(codec).apply_max_message_size_config(Some(LARGEST), None);
-            grpc.streaming(process, request).await
-        }
+            Ok(grpc.streaming(process, request).await)
+        })
     }
 }
 
