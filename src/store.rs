@@ -17,6 +17,9 @@ use crate::domain::amount::Amount;
 use crate::domain::standing::{Standing, Status};
 use crate::domain::time::Timestamp;
 
+/// For how long after its end a window is kept: a gate whose clock is behind must not begin it anew.
+pub const KEPT: SignedDuration = SignedDuration::from_hours(1);
+
 /// Why a store did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -309,7 +312,8 @@ pub trait StateStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<UsageRow>, StoreError>;
 
-    /// Forgets windows, leases and claims that have ended at `now`, so many at once that nobody waits long.
+    /// Forgets windows, leases and claims that have ended at `now`, so many at once that nobody waits long. A
+    /// store that many gates share, and that has a clock, keeps what did not end [`KEPT`] ago by that one too.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
 
     /// Finishes what is under way and lets go of the store.

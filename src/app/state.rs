@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -17,7 +16,7 @@ use crate::revocation::News;
 use crate::store::hub::HubStore;
 use crate::store::postgres::PostgresStore;
 use crate::store::redb::RedbStore;
-use crate::store::{StateStore, StoreError};
+use crate::store::{KEPT, StateStore, StoreError};
 use crate::telemetry::instruments::{Instruments, StateFigures};
 use crate::telemetry::readiness::Readiness;
 
@@ -26,9 +25,6 @@ const TEND: Duration = Duration::from_millis(250);
 
 /// How often what has ended is forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// For how long after its end a window is kept: a gate whose clock is behind must not begin it anew.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// How often it is looked at whether what is known has grown stale.
 const LOOK: Duration = Duration::from_millis(250);

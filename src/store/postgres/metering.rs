@@ -12,7 +12,7 @@ use super::connector::Session;
 use super::faults::Fault;
 use super::question::Question;
 use crate::domain::time::Timestamp;
-use crate::store::{UsageBatch, UsageFilter, UsageKey, UsageRow};
+use crate::store::{KEPT, UsageBatch, UsageFilter, UsageKey, UsageRow};
 
 // In the order of the keys, so that two batches never wait for each other; and each key once, since
 // one statement cannot add to a row twice.
@@ -155,21 +155,25 @@ impl Forget {
 }
 
 impl Forgotten {
-    // Rows that another gate forgets at this moment are skipped, not waited for.
+    // Rows that another gate forgets at this moment are skipped, not waited for. By the database's clock too:
+    // a gate whose clock is ahead must not end the windows that others count in.
     const fn statement(self) -> &'static str {
         match self {
             Self::Leases => {
                 "DELETE FROM tollgate_lease WHERE lease IN (SELECT lease FROM tollgate_lease
-                 WHERE ends < $1 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                 WHERE ends < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
+                 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
             }
             Self::Windows => {
                 "DELETE FROM tollgate_quota WHERE (counter, window_start) IN (
                  SELECT counter, window_start FROM tollgate_quota
-                 WHERE ends < $1 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                 WHERE ends < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
+                 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
             }
             Self::Claims => {
                 "DELETE FROM tollgate_claim WHERE request IN (SELECT request FROM tollgate_claim
-                 WHERE expires < $1 ORDER BY expires LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                 WHERE expires < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
+                 ORDER BY expires LIMIT 1000 FOR UPDATE SKIP LOCKED)"
             }
         }
     }
@@ -181,6 +185,7 @@ impl Question for Forget {
 
     async fn ask(&self, session: &mut Session) -> Result<u64, Fault> {
         let statement = session.prepare_cached(self.table.statement()).await?;
-        Ok(session.execute(&statement, &[&micros(self.before)]).await?)
+        let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
+        Ok(session.execute(&statement, &[&micros(self.before), &kept]).await?)
     }
 }

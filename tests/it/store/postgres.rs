@@ -6,13 +6,14 @@ mod opening;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use tollgate::domain::amount::Amount;
 use tollgate::domain::standing::{Status, Target, Which};
 use tollgate::domain::time::Timestamp;
 use tollgate::store::postgres::PostgresStore;
 use tollgate::store::{
-    Acceptance, Change, Changed, LicenseFilter, Registered, Registration, StateStore, StoreError, Take,
-    UsageBatch, UsageFilter, UsageRow,
+    Acceptance, Change, Changed, Claim, LicenseFilter, Registered, Registration, StateStore, StoreError,
+    Take, UsageBatch, UsageFilter, UsageRow,
 };
 use uuid::Uuid;
 
@@ -256,4 +257,31 @@ async fn amounts_too_large_to_add_become_the_largest() {
     assert_eq!(store.take(&more).await.unwrap().granted, Amount::ZERO);
     store.give_back(all.lease, most).await.unwrap();
     assert_eq!(store.take(&more).await.unwrap().granted, most);
+}
+
+/// What is counted in a window is there until the window is over for everybody.
+#[tokio::test]
+async fn a_gate_whose_clock_is_ahead_ends_no_window_of_others() {
+    let Some([store]) = stores::<1>().await else { return };
+    let now = Timestamp::now();
+    let hours = SignedDuration::from_hours;
+    let ending = |ends: Timestamp, counter: &str| Take {
+        counter: counter.to_owned(),
+        window: ends - hours(1),
+        ends,
+        ..take(60)
+    };
+    let (running, kept, over) =
+        (ending(now + hours(1), "running"), ending(now, "kept"), ending(now - hours(2), "over"));
+    for take in [&running, &kept, &over] {
+        store.take(take).await.unwrap();
+    }
+    let claim = Claim { request: "r".to_owned(), question: [1; 32], expires: now + hours(1) };
+    store.claim(&claim).await.unwrap();
+    store.sweep(now + hours(24)).await.unwrap();
+    for (take, left) in [(&running, 40), (&kept, 40), (&over, 100)] {
+        let look = Take { want: Amount::ZERO, ..take.clone() };
+        assert_eq!(store.take(&look).await.unwrap().remaining, whole(left), "{}", take.counter);
+    }
+    assert_eq!(store.claimed("r").await, Ok(Some([1; 32])));
 }
