@@ -26,7 +26,8 @@ where
         Self::build(capacity, None, weigh)
     }
 
-    /// The same, where a value is forgotten some time after it was put there.
+    /// The same, where a value is forgotten some time after it was put there, and the oldest first: none is worth
+    /// more than another.
     pub fn bounded_for(
         capacity: u64,
         lives: Duration,
@@ -44,7 +45,9 @@ where
             u32::try_from(weigh(value) + size_of::<K>() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
         };
         let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigher);
-        let builder = lives.into_iter().fold(builder, |builder, lives| builder.time_to_live(lives));
+        let builder = lives.into_iter().fold(builder, |builder, lives| {
+            builder.time_to_live(lives).eviction_policy(moka::policy::EvictionPolicy::lru())
+        });
         Self { entries: builder.build() }
     }
 
@@ -72,5 +75,22 @@ where
     pub fn bytes(&self) -> u64 {
         self.entries.run_pending_tasks();
         self.entries.weighted_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_for_a_time_makes_room_from_its_oldest_end() {
+        let cache = Cache::<u32, u32>::bounded_for(100_000, Duration::from_secs(600), |_| 1_000);
+        for number in 0..1_000 {
+            cache.put(number, Arc::new(number));
+        }
+        cache.bytes();
+        let kept: Vec<u32> = (0..1_000).filter(|number| cache.get(number).is_some()).collect();
+        assert!(kept.len() > 50, "{}", kept.len());
+        assert_eq!(kept, (1_000 - u32::try_from(kept.len()).unwrap()..1_000).collect::<Vec<_>>());
     }
 }

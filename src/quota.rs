@@ -7,6 +7,7 @@
 mod bucket;
 mod held;
 mod usage;
+mod wanted;
 pub mod window;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,19 +17,26 @@ use uuid::Uuid;
 
 use crate::cache::Cache;
 use crate::domain::outcome::QuotaState;
-use crate::domain::terms::{Quota, QuotaScope};
+use crate::domain::terms::Quota;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
 use crate::store::{StateStore, StoreError, Take};
 
 use bucket::{Bucket, Key, SETTLED_WITHIN, Unspent};
-use held::{Charge, Reservation};
+use held::{Charge, Paid, Reservation, Settlement};
 pub use held::{Held, SettleError};
 use usage::Meter;
-use window::{Window, WindowError};
+use wanted::Wanted;
 
 /// The memory for reservations that may still be settled; the oldest are forgotten, and count in full.
 const RESERVATIONS: u64 = 64 << 20;
+
+/// The memory for settlements that may be asked for again.
+const SETTLEMENTS: u64 = 16 << 20;
+
+/// The memory for what was paid under a `request_id` and never used; the oldest is forgotten, and then used
+/// without being counted.
+const UNUSED: u64 = 4 << 20;
 
 /// The metric that every check uses one of.
 pub const REQUESTS: &str = "requests";
@@ -81,6 +89,8 @@ struct Shared {
     gate: String,
     buckets: RwLock<HashMap<Key, Arc<Bucket>>>,
     reservations: Cache<Uuid, Reservation>,
+    settlements: Cache<Uuid, Settlement>,
+    unused: Cache<String, Paid>,
     meter: Meter,
 }
 
@@ -94,6 +104,8 @@ impl Quotas {
             gate: gate.to_owned(),
             buckets: RwLock::default(),
             reservations: Cache::bounded_for(RESERVATIONS, within, Reservation::bytes),
+            settlements: Cache::bounded_for(SETTLEMENTS, within, Settlement::bytes),
+            unused: Cache::bounded_for(UNUSED, held::REMEMBERED.unsigned_abs(), Paid::bytes),
             meter,
         }))
     }
@@ -116,7 +128,7 @@ impl Quotas {
         if let Some((once, claim)) = &claim
             && self.was_claimed(&claim.request, once).await?
         {
-            return Ok(self.repeat(held, of, now).await);
+            return Ok(self.repeat(held, &claim.request, of, now).await);
         }
         let mut reasons = Vec::new();
         for wanted in wanted.iter().filter(|wanted| wanted.is_asked) {
@@ -126,11 +138,13 @@ impl Quotas {
             }
         }
         if !reasons.is_empty() {
+            // What was taken of others goes back.
+            drop(held);
             // A twin that was asked at the same time may have taken the last.
             if let Some((once, claim)) = &claim
                 && self.was_claimed(&claim.request, once).await?
             {
-                return Ok(self.repeat(Held::new(self, of), of, now).await);
+                return Ok(self.repeat(Held::new(self, of), &claim.request, of, now).await);
             }
             return Err(Denied { reasons, states: self.states(&wanted) });
         }
@@ -146,20 +160,25 @@ impl Quotas {
     /// # Errors
     /// As [`Quotas::reserve`].
     pub async fn rehearse(&self, of: &Use<'_>, now: Timestamp) -> Result<Vec<QuotaState>, Denied> {
-        let wanted = self.wanted(of, now)?;
-        let mut reasons = Vec::new();
-        for wanted in wanted.iter().filter(|wanted| wanted.is_asked) {
-            match self.look(wanted).await {
-                Ok(remaining) if remaining >= wanted.least() => {}
-                Ok(remaining) => reasons.push(wanted.exceeded(remaining)),
+        let (mut reasons, mut states) = (Vec::new(), Vec::new());
+        for wanted in self.wanted(of, now)? {
+            if !wanted.is_asked {
+                states.extend(self.state(&wanted));
+                continue;
+            }
+            match self.look(&wanted).await {
+                Ok(remaining) => {
+                    states.push(wanted.state(remaining));
+                    reasons.extend((remaining < wanted.least()).then(|| wanted.exceeded(remaining)));
+                }
                 Err(error) => reasons.push(unreachable(&error)),
             }
         }
-        let states = self.states(&wanted);
         if reasons.is_empty() { Ok(states) } else { Err(Denied { reasons, states }) }
     }
 
-    /// Says how much of a reservation was used; the rest goes back. What is answered is durable.
+    /// Says how much of a reservation was used; the rest goes back. What is answered is durable. The same
+    /// settlement again is answered as before.
     ///
     /// # Errors
     /// When there is no such reservation, more was used than it has, or the store cannot be reached; then it
@@ -169,11 +188,24 @@ impl Quotas {
         id: Uuid,
         usage: &BTreeMap<String, f64>,
     ) -> Result<Vec<QuotaState>, SettleError> {
-        let reservation = self.0.reservations.get(&id).ok_or(SettleError::Unknown)?;
-        let used = reservation.check(usage)?;
-        // Whoever takes it out settles it, once.
-        let reservation = self.0.reservations.take(&id).ok_or(SettleError::Unknown)?;
-        let states = reservation.settle(&self.0.meter, &used);
+        let states = match self.0.reservations.get(&id) {
+            Some(reservation) => {
+                let used = reservation.check(usage)?;
+                // Whoever takes it out settles it, once.
+                let reservation = self.0.reservations.take(&id).ok_or(SettleError::Unknown)?;
+                let states = reservation.settle(&self.0.meter, &used);
+                let settlement = Settlement { usage: usage.clone(), states: states.clone() };
+                self.0.settlements.put(id, Arc::new(settlement));
+                states
+            }
+            None => {
+                let before = self.0.settlements.get(&id).ok_or(SettleError::Unknown)?;
+                if before.usage != *usage {
+                    return Err(SettleError::Otherwise);
+                }
+                before.states.clone()
+            }
+        };
         self.0.meter.flush().await?;
         Ok(states)
     }
@@ -224,13 +256,14 @@ impl Quotas {
         }
     }
 
-    /// A repeat takes nothing; how the quotas stand is told all the same.
-    async fn repeat(&self, mut held: Held, of: &Use<'_>, now: Timestamp) -> Held {
+    /// A repeat takes nothing; how the quotas stand is told all the same. Where the first was paid and never
+    /// used, this is its use.
+    async fn repeat(&self, mut held: Held, request: &String, of: &Use<'_>, now: Timestamp) -> Held {
         let states = match self.rehearse(of, now).await {
             Ok(states) | Err(Denied { states, .. }) => states,
         };
         held.stand(states);
-        held.is_repeat();
+        held.repeats(request);
         held
     }
 
@@ -272,12 +305,13 @@ impl Quotas {
         Ok(self.0.store.take(&take).await?.remaining + held)
     }
 
+    /// How quotas stand, those of which that is known here.
     fn states(&self, wanted: &[Wanted<'_>]) -> Vec<QuotaState> {
-        let state = |wanted: &Wanted<'_>| {
-            let remaining = self.find(wanted).and_then(|bucket| bucket.remaining());
-            wanted.state(remaining.unwrap_or(wanted.limit).min(wanted.limit))
-        };
-        wanted.iter().map(state).collect()
+        wanted.iter().filter_map(|wanted| self.state(wanted)).collect()
+    }
+
+    fn state(&self, wanted: &Wanted<'_>) -> Option<QuotaState> {
+        Some(wanted.state(self.find(wanted)?.remaining()?))
     }
 
     fn find(&self, wanted: &Wanted<'_>) -> Option<Arc<Bucket>> {
@@ -331,80 +365,6 @@ impl From<Vec<Reason>> for Denied {
 
 fn unreachable(error: &StoreError) -> Reason {
     Reason::new(Code::StateUnavailable, error.to_string())
-}
-
-/// What one quota is asked for.
-struct Wanted<'a> {
-    quota: &'a Quota,
-    counter: String,
-    window: Window,
-    limit: Amount,
-    need: Amount,
-    /// Whether it has a say. A use that goes on and uses nothing of the metric hangs on nothing of it: what it
-    /// needed was taken when it began.
-    is_asked: bool,
-}
-
-impl<'a> Wanted<'a> {
-    fn of(of: &Use<'a>, quota: &'a Quota, now: Timestamp) -> Result<Self, WindowError> {
-        let zone = window::time_zone(quota.time_zone.as_deref().unwrap_or("UTC"))?;
-        let window = window::window(quota.window, &zone, now)?;
-        // Claims and requests are not accepted with other numbers; what cannot be, leaves nothing.
-        let limit = Amount::limit(quota.limit).unwrap_or_default();
-        let need = match of.usage.get(&quota.metric) {
-            Some(amount) => Amount::used(*amount).unwrap_or(Amount::of_millionths(i128::MAX)),
-            None if of.is_request && quota.metric == REQUESTS => Amount::ONE,
-            None => Amount::ZERO,
-        };
-        let is_asked = of.is_request || of.usage.contains_key(&quota.metric);
-        Ok(Self { quota, counter: counter(of, quota), window, limit, need, is_asked })
-    }
-
-    fn key(&self) -> Key {
-        (self.counter.clone(), self.window.start, self.limit)
-    }
-
-    /// The least that must be left: where nothing is needed, something all the same.
-    fn least(&self) -> Amount {
-        self.need.max(Amount::of_millionths(1))
-    }
-
-    fn state(&self, remaining: Amount) -> QuotaState {
-        QuotaState {
-            id: self.quota.id.clone(),
-            metric: self.quota.metric.clone(),
-            limit: self.limit,
-            remaining: remaining.max(Amount::ZERO),
-            began_at: self.window.start,
-            resets_at: self.window.end,
-        }
-    }
-
-    fn exceeded(&self, remaining: Amount) -> Reason {
-        let Quota { id, metric, .. } = self.quota;
-        let (need, limit) = (self.need, self.limit);
-        let admin = format!("quota `{id}`: {need} {metric} asked for, {remaining} of {limit} left");
-        let remedy = match self.window.end {
-            Some(end) => format!("at most {remaining} {metric} are used, or it is {end} or later"),
-            None => format!("at most {remaining} {metric} are used"),
-        };
-        Reason::new(Code::QuotaExceeded, admin).would_pass_if(remedy)
-    }
-}
-
-/// What a quota counts, in one text that reads one way.
-fn counter(of: &Use<'_>, quota: &Quota) -> String {
-    let zone = quota.time_zone.as_deref().unwrap_or("UTC");
-    let window = quota.window.as_str();
-    let parts: &[&str] = match quota.per {
-        QuotaScope::License => &["license", of.issuer, of.license, &quota.id],
-        QuotaScope::User => &["user", of.issuer, of.license, &quota.id, of.user],
-        QuotaScope::Project => &["project", of.issuer, of.license, &quota.id, of.project],
-        // Shared by licenses, so it is told by what is counted and not by an id.
-        QuotaScope::Organization => &["organization", of.issuer, of.assignee, &quota.metric, window, zone],
-    };
-    // A list of texts is always JSON.
-    serde_json::to_string(parts).unwrap_or_default()
 }
 
 #[cfg(test)]

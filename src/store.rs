@@ -292,6 +292,10 @@ pub trait StateStore: Send + Sync + 'static {
     /// Sets a part of a quota aside. With nothing wanted, only looks. A lease that exists is answered again.
     async fn take(&self, take: &Take) -> Result<Taken, StoreError>;
 
+    /// Gives back all but `kept` of a lease, which goes on with that. Nothing happens to a lease that has no more,
+    /// or that ended.
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError>;
+
     /// Gives back what is left of a lease, which ends with that. Nothing happens to a lease that ended.
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError>;
 

@@ -232,6 +232,16 @@ impl HubService for Hubs {
         Ok(Response::new(messages::taken(taken)))
     }
 
+    async fn keep(
+        &self,
+        request: Request<wire::KeepRequest>,
+    ) -> Result<Response<wire::KeepResponse>, Status> {
+        let message = allowed(request, MemberScope::Gate)?;
+        let (lease, kept) = messages::read_keep(&message).map_err(malformed)?;
+        self.hub.store().keep(lease, kept).await.map_err(status::of_store)?;
+        Ok(Response::new(wire::KeepResponse {}))
+    }
+
     async fn give_back(
         &self,
         request: Request<wire::GiveBackRequest>,

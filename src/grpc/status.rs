@@ -48,6 +48,9 @@ pub(super) fn cut(code: Code, details: String) -> Status {
 pub(super) fn unsettled(error: SettleError) -> Status {
     match &error {
         SettleError::Unknown => with_info(Code::NotFound, "RESERVATION_UNKNOWN", error.to_string()),
+        SettleError::Otherwise => {
+            with_info(Code::FailedPrecondition, "RESERVATION_SETTLED", error.to_string())
+        }
         SettleError::NotHandedIn(_) => with_info(Code::Unavailable, "STATE_UNAVAILABLE", error.to_string()),
         SettleError::TooMuch { .. } | SettleError::NotAnAmount(_) => invalid("usage", &error.to_string()),
     }

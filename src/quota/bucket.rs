@@ -3,9 +3,11 @@
 //! The law: what is spent here and held here was set aside in the store, and the store sets aside no
 //! more than the limit. Refuses to spend what it does not hold, and to hold much of what is left.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::SignedDuration;
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::window::Window;
@@ -40,9 +42,12 @@ pub(super) struct Bucket {
     /// counter has another bucket: what was set aside under a higher limit may be above a lower one.
     limit: Amount,
     purse: Mutex<Purse>,
-    /// One refill at a time.
-    refill: tokio::sync::Mutex<()>,
+    /// One at a time asks the store.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// The turn to ask the store.
+type Turn = OwnedMutexGuard<()>;
 
 #[derive(Debug, Default)]
 struct Purse {
@@ -65,8 +70,11 @@ struct Purse {
     grain: Option<Amount>,
     /// What the last chunk was.
     chunk: Amount,
-    /// Leases on their way back, with what is left of each.
-    returned: Vec<(Uuid, Amount)>,
+    /// What was asked of the store without an answer. It may have set that aside, so it is asked for again, under
+    /// the same lease, before anything else.
+    unanswered: Option<Take>,
+    /// What is on its way back to the store, the first first.
+    returned: VecDeque<Return>,
     /// It went back to the store; whoever still holds the bucket must look for another.
     closed: bool,
 }
@@ -74,8 +82,19 @@ struct Purse {
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     id: Uuid,
+    /// What the store has under it, once it knows all that is on its way back.
     amount: Amount,
-    taken_at: Timestamp,
+    /// Since when all of it is spent: from then on it is needed for what may still be settled for less.
+    spent_at: Option<Timestamp>,
+}
+
+/// What goes back to the store.
+#[derive(Clone, Copy, Debug)]
+enum Return {
+    /// All but so much of a lease, of which the rest is spent, and may come back.
+    Part(Uuid, Amount),
+    /// So much of a lease, which ends.
+    Rest(Uuid, Amount),
 }
 
 /// Why nothing was spent.
@@ -100,7 +119,7 @@ enum Attempt {
 
 impl Bucket {
     pub(super) fn new(name: String, window: Window, limit: Amount) -> Self {
-        Self { name, window, limit, purse: Mutex::default(), refill: tokio::sync::Mutex::default() }
+        Self { name, window, limit, purse: Mutex::default(), turn: Arc::default() }
     }
 
     /// Spends `need`, from memory where it can. With nothing needed, only wants something to be left.
@@ -121,23 +140,22 @@ impl Bucket {
                 Attempt::Closed => return Err(Unspent::Closed),
                 Attempt::Short => {}
             }
-            let _alone = self.refill.lock().await;
+            let turn = Arc::clone(&self.turn).lock_owned().await;
             // Another may have refilled meanwhile.
             match self.attempt(need, now) {
                 Attempt::Spent | Attempt::SpentAndLow => return Ok(()),
                 Attempt::Closed => return Err(Unspent::Closed),
                 Attempt::Short => {}
             }
-            let lacking = need.max(Amount::of_millionths(1)) - self.lock().left;
-            let want = self.chunk(need, lacking, now);
-            let granted = self.fetch(store, gate, want, lacking, now).await.map_err(Unspent::Unreachable)?;
-            // Before it is let go: what was set aside must not go back until it was spent from. What there is
+            let refilled = self.refill(store, gate, need, now, turn).await;
+            let (suffices, _turn) = refilled.map_err(Unspent::Unreachable)?;
+            // Before the turn ends: what was set aside must not go back until it was spent from. What there is
             // may also suffice because somebody gave back in the meantime.
             match self.attempt(need, now) {
                 Attempt::Spent | Attempt::SpentAndLow => return Ok(()),
                 Attempt::Closed => return Err(Unspent::Closed),
                 // It sufficed, and others were faster.
-                Attempt::Short if granted >= lacking => {}
+                Attempt::Short if suffices => {}
                 Attempt::Short => return Err(Unspent::Exceeded(self.remaining().unwrap_or_default())),
             }
         }
@@ -165,22 +183,47 @@ impl Bucket {
         }
     }
 
-    /// Fetches the next chunk beside the check that noticed, unless one is being fetched.
+    /// Fetches the next chunk beside the check that noticed, unless somebody asks the store already.
     fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, need: Amount, now: Timestamp) {
-        if self.refill.try_lock().is_err() {
-            return;
-        }
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
         let (bucket, store, gate) = (Arc::clone(self), Arc::clone(store), gate.to_owned());
         tokio::spawn(async move {
-            let Ok(_alone) = bucket.refill.try_lock() else { return };
-            // Whoever finds the chunk spent asks again, and hears what is wrong.
+            let _turn = turn;
+            if bucket.find_out(&store, now).await.is_err() {
+                // Whoever finds the chunk spent asks again, and hears what is wrong.
+                return;
+            }
             let want = bucket.chunk(need, Amount::ZERO, now);
             let _ = bucket.fetch(&store, &gate, want, Amount::ZERO, now).await;
         });
     }
 
+    /// Sets aside what is lacking, and more where there is demand; says whether it was enough when it came. On a task
+    /// of its own: who wanted it may go away, and what was set aside must be known here all the same.
+    async fn refill(
+        self: &Arc<Self>,
+        store: &Arc<dyn StateStore>,
+        gate: &str,
+        need: Amount,
+        now: Timestamp,
+        turn: Turn,
+    ) -> Result<(bool, Turn), StoreError> {
+        let (bucket, store, gate) = (Arc::clone(self), Arc::clone(store), gate.to_owned());
+        let refilled = tokio::spawn(async move {
+            bucket.find_out(&store, now).await?;
+            let lacking = need.max(Amount::of_millionths(1)) - bucket.lock().left;
+            if !lacking.is_positive() {
+                return Ok((true, turn));
+            }
+            let want = bucket.chunk(need, lacking, now);
+            let granted = bucket.fetch(&store, &gate, want, lacking, now).await?;
+            Ok((granted >= lacking, turn))
+        });
+        refilled.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(stopped.to_string())))
+    }
+
     /// Sets a chunk aside: `want` if there is so much, and nothing if there is less than `least`, which is of
-    /// use to others. To be called by one at a time.
+    /// use to others. In turn only.
     async fn fetch(
         &self,
         store: &Arc<dyn StateStore>,
@@ -192,25 +235,31 @@ impl Bucket {
         if !want.is_positive() {
             return Ok(Amount::ZERO);
         }
-        let lease = Uuid::new_v4();
-        let take = Take {
+        self.lock().unanswered = Some(Take {
             counter: self.name.clone(),
             window: self.window.start,
             ends: self.window.end.unwrap_or(Timestamp::MAX),
-            lease,
+            lease: Uuid::new_v4(),
             gate: gate.to_owned(),
             want,
             least,
             limit: self.limit,
-        };
+        });
+        self.find_out(store, now).await
+    }
+
+    /// Asks what was asked without an answer, if anything was. In turn only.
+    async fn find_out(&self, store: &Arc<dyn StateStore>, now: Timestamp) -> Result<Amount, StoreError> {
+        let Some(take) = self.lock().unanswered.clone() else { return Ok(Amount::ZERO) };
         let taken = store.take(&take).await?;
         let mut purse = self.lock();
+        purse.unanswered = None;
         purse.remaining = Some(taken.remaining);
         if taken.granted.is_positive() {
             purse.used_at = Some(now);
             purse.left += taken.granted;
             purse.chunk = taken.granted;
-            purse.leases.push(Lease { id: lease, amount: taken.granted, taken_at: now });
+            purse.leases.push(Lease { id: take.lease, amount: taken.granted, spent_at: None });
         }
         Ok(taken.granted)
     }
@@ -269,12 +318,16 @@ impl Bucket {
             self.lock().closed = true;
             return Ok(true);
         }
-        let _alone = self.refill.lock().await;
+        let _turn = self.turn.lock().await;
+        self.find_out(store, now).await?;
         self.lock().collect(now, all);
         // Peeked at, and taken out once it went back: a return may be repeated, and must not be forgotten.
-        while let Some((lease, amount)) = self.next_returned() {
-            store.give_back(lease, amount).await?;
-            self.lock().returned.pop();
+        while let Some(back) = self.next_returned() {
+            match back {
+                Return::Part(lease, kept) => store.keep(lease, kept).await?,
+                Return::Rest(lease, rest) => store.give_back(lease, rest).await?,
+            }
+            self.lock().returned.pop_front();
         }
         // Not before: who finds it closed forgets it, and what is still on its way back.
         let mut purse = self.lock();
@@ -284,8 +337,8 @@ impl Bucket {
         Ok(empty)
     }
 
-    fn next_returned(&self) -> Option<(Uuid, Amount)> {
-        self.lock().returned.last().copied()
+    fn next_returned(&self) -> Option<Return> {
+        self.lock().returned.front().copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, Purse> {
@@ -308,31 +361,28 @@ impl Purse {
         self.spent = Amount::ZERO;
     }
 
-    /// Takes out what is to go back, lease by lease.
+    /// Takes out what is to go back, the latest lease first: they cover what is left, and those before are spent. What
+    /// was spent of a lease stays with it as long as it may come back.
     fn collect(&mut self, now: Timestamp, all: bool) {
-        if is_idle(self.used_at, now) || all {
-            while self.left.is_positive() {
-                let Some(lease) = self.leases.pop() else { break };
-                let amount = self.left.min(lease.amount);
-                self.left -= amount;
-                self.remaining = self.remaining.map(|remaining| remaining + amount);
-                self.returned.push((lease.id, amount));
-            }
+        let goes_back = is_idle(self.used_at, now) || all;
+        if goes_back {
             self.chunk = Amount::ZERO;
         }
-        if is_idle(self.asked_at, now) || all {
-            // What others use meanwhile is not known here.
-            self.remaining = None;
-        }
-        let spent = |lease: &Lease| all || now.duration_since(lease.taken_at) > SETTLED_WITHIN;
-        // What is held is covered by the latest leases; those before may be spent.
-        let mut covered = Amount::ZERO;
-        let mut kept = Vec::new();
-        for lease in self.leases.drain(..).rev() {
-            if covered >= self.left && spent(&lease) {
-                self.returned.push((lease.id, Amount::ZERO));
+        let (mut covered, mut kept) = (Amount::ZERO, Vec::new());
+        for mut lease in std::mem::take(&mut self.leases).into_iter().rev() {
+            let back = if goes_back { self.left.min(lease.amount) } else { Amount::ZERO };
+            self.left -= back;
+            self.remaining = self.remaining.map(|remaining| remaining + back);
+            lease.amount -= back;
+            lease.spent_at = (covered >= self.left).then(|| lease.spent_at.unwrap_or(now));
+            covered += lease.amount;
+            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > SETTLED_WITHIN);
+            if all || settled || !lease.amount.is_positive() {
+                self.returned.push_back(Return::Rest(lease.id, back));
             } else {
-                covered += lease.amount;
+                if back.is_positive() {
+                    self.returned.push_back(Return::Part(lease.id, lease.amount));
+                }
                 kept.push(lease);
             }
         }

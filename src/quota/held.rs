@@ -18,13 +18,13 @@ use crate::domain::{Amount, Code, Reason};
 use crate::store::{Claim, Claimed, StoreError, UsageKey};
 
 /// How long a request is known as the same when it comes again, at least: callers repeat after an outage.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
 /// And at most, where a window never ends; longer than any month.
 const NEVER_LONGER: SignedDuration = SignedDuration::from_hours(32 * 24);
 
 /// What was taken from one quota.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Charge {
     bucket: Arc<Bucket>,
     metric: String,
@@ -44,8 +44,9 @@ pub struct Held {
     states: Vec<QuotaState>,
     /// How much is used, by metric.
     usage: Vec<(String, Amount)>,
-    /// Whether it may be claimed: then a repeat takes nothing, so this one stays paid whatever becomes of it.
-    claimed: bool,
+    /// The request that may be claimed for it: then a repeat takes nothing, so this one stays paid whatever becomes
+    /// of it, and the repeat may use it.
+    claimed: Option<String>,
     repeat: bool,
 }
 
@@ -60,7 +61,7 @@ impl Held {
             charges: Vec::new(),
             states: Vec::new(),
             usage: named.chain(request).collect(),
-            claimed: false,
+            claimed: None,
             repeat: false,
         }
     }
@@ -73,20 +74,28 @@ impl Held {
         self.states = states;
     }
 
-    pub(super) fn is_repeat(&mut self) {
-        self.repeat = true;
+    /// Repeats a request that was claimed: takes nothing, but may use what was paid for it and never used.
+    pub(super) fn repeats(&mut self, request: &String) {
+        match self.quotas.0.unused.take(request) {
+            Some(paid) => {
+                self.charges.clone_from(&paid.charges);
+                self.usage.clone_from(&paid.usage);
+                self.claimed = Some(request.clone());
+            }
+            None => self.repeat = true,
+        }
     }
 
     /// Makes it count once under the caller's id; a repeat gives everything back.
     pub(super) async fn claim(mut self, claim: &Claim, once: &Once<'_>) -> Result<Self, Reason> {
         // From here on it may be claimed: dropping it in the middle must not give anything back, or the
         // repeat would use what nobody paid for.
-        self.claimed = true;
+        self.claimed = Some(claim.request.clone());
         let claimed = self.quotas.0.store.claim(claim).await.map_err(|error| unreachable(&error))?;
         match claimed {
             Claimed::First => return Ok(self),
             Claimed::Before(question) => {
-                self.claimed = false;
+                self.claimed = None;
                 self.put_back();
                 if question != once.question {
                     return Err(conflict(once));
@@ -127,6 +136,7 @@ impl Held {
     }
 
     fn count(&mut self, of: &Use<'_>, now: Timestamp) -> (Vec<Charge>, Vec<(String, Amount)>) {
+        self.claimed = None;
         let usage = std::mem::take(&mut self.usage);
         for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
             self.quotas.0.meter.add(key(of, metric, now), *amount);
@@ -143,8 +153,12 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.claimed {
-            self.put_back();
+        match self.claimed.take() {
+            Some(request) => {
+                let (charges, usage) = (std::mem::take(&mut self.charges), std::mem::take(&mut self.usage));
+                self.quotas.0.unused.put(request, Arc::new(Paid { charges, usage }));
+            }
+            None => self.put_back(),
         }
     }
 }
@@ -195,6 +209,35 @@ fn hour(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second().div_euclid(3_600) * 3_600).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// What was paid for a request that may be claimed, and never used.
+#[derive(Debug)]
+pub(super) struct Paid {
+    charges: Vec<Charge>,
+    usage: Vec<(String, Amount)>,
+}
+
+impl Paid {
+    /// What it takes in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        // With the request.
+        size_of::<Self>() + 256 + (self.charges.len() + self.usage.len()) * 160
+    }
+}
+
+/// How a reservation was settled.
+#[derive(Debug)]
+pub(super) struct Settlement {
+    pub(super) usage: BTreeMap<String, f64>,
+    pub(super) states: Vec<QuotaState>,
+}
+
+impl Settlement {
+    /// What it takes in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + (self.usage.len() + self.states.len()) * 160
+    }
+}
+
 /// What was taken and may be settled for less.
 #[derive(Debug)]
 pub(super) struct Reservation {
@@ -207,9 +250,12 @@ pub(super) struct Reservation {
 /// Why a reservation was not settled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettleError {
-    /// It was settled, it is too old, or it is another gate's.
-    #[error("this gate has no such reservation: it was settled, its time is over, or another gate made it")]
+    /// It is too old, or it is another gate's.
+    #[error("this gate has no such reservation: its time is over, or another gate made it")]
     Unknown,
+    /// It was settled, and for something else.
+    #[error("this reservation was settled already, for other amounts")]
+    Otherwise,
     /// More was used than was reserved.
     #[error("`{metric}`: {used} is more than the {reserved} that were reserved")]
     TooMuch {

@@ -1,7 +1,9 @@
 //! Tests of quotas over a store in memory.
 
 mod flaky;
+mod returned;
 mod shares;
+mod told;
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::terms::QuotaWindow;
+use crate::domain::terms::{QuotaScope, QuotaWindow};
 use crate::store::UsageFilter;
 use crate::store::redb::RedbStore;
 use flaky::{Fault, Flaky};
@@ -110,9 +112,13 @@ async fn a_settlement_gives_the_rest_back_once() {
     let too_much = quotas.settle(id, &usage(&[("rows", 11.0)])).await.unwrap_err();
     assert!(matches!(too_much, SettleError::TooMuch { .. }));
     assert!(matches!(quotas.settle(id, &usage(&[("bytes", 1.0)])).await, Err(SettleError::TooMuch { .. })));
-    let states = quotas.settle(id, &usage(&[("rows", 4.0)])).await.unwrap();
-    assert_eq!(states[0].remaining, Amount::whole(6));
-    assert_eq!(quotas.settle(id, &usage(&[])).await, Err(SettleError::Unknown));
+    // Whoever lost the answer asks again, and is answered as before.
+    for _ in 0..2 {
+        let states = quotas.settle(id, &usage(&[("rows", 4.0)])).await.unwrap();
+        assert_eq!(states[0].remaining, Amount::whole(6));
+    }
+    assert_eq!(quotas.settle(id, &usage(&[])).await, Err(SettleError::Otherwise));
+    assert_eq!(quotas.settle(Uuid::new_v4(), &usage(&[])).await, Err(SettleError::Unknown));
     quotas.stop(NOW).await.unwrap();
     assert_eq!((total(&store, "rows").await, total(&store, REQUESTS).await), (Amount::whole(4), Amount::ONE));
     // What went back can be used at another gate.
@@ -186,6 +192,14 @@ async fn a_claimed_request_stays_paid_whatever_becomes_of_it() {
     assert!(twin.commit(&of, NOW).is_none());
     let other = Once { request_id: "s", question: [1; 32] };
     assert!(quotas.reserve(&of, Some(&other), NOW).await.is_err(), "one was used, and one is all there is");
+    // The repeat uses what was paid: it is counted, and may be settled.
+    let repeat = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+    let reservation = repeat.commit(&of, NOW).unwrap();
+    assert!(quotas.reserve(&of, Some(&once), NOW).await.unwrap().commit(&of, NOW).is_none(), "once");
+    quotas.tend(NOW).await.unwrap();
+    assert_eq!(total(&store, REQUESTS).await, Amount::ONE);
+    let states = quotas.settle(reservation, &usage(&[(REQUESTS, 0.0)])).await.unwrap();
+    assert_eq!(states[0].remaining, Amount::ONE);
     // Without an id nobody can come for it again.
     let quotas = gate(&self::store(), "g");
     drop(quotas.reserve(&of, None, NOW).await.unwrap());

@@ -252,6 +252,10 @@ impl StateStore for HubStore {
         messages::read_taken(&answer).map_err(senseless)
     }
 
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError> {
+        self.ask(messages::keep(lease, kept), call!(keep)).await.map(drop)
+    }
+
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
         self.ask(messages::give_back(lease, amount), call!(give_back)).await.map(drop)
     }

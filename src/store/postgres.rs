@@ -138,6 +138,10 @@ impl StateStore for PostgresStore {
         self.ask(take).await
     }
 
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError> {
+        self.ask(&leases::Keep { lease, kept }).await
+    }
+
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
         self.ask(&leases::GiveBack { lease, amount }).await
     }

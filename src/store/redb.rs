@@ -37,6 +37,7 @@ use super::{
     Acceptance, Change, Changed, Claim, Claimed, Feed, LicenseFilter, Registered, Registration, StateStore,
     StoreError, Take, Taken, UsageBatch, UsageFilter, UsageKey, UsageRow,
 };
+use crate::domain::amount::Amount;
 use crate::domain::time::Timestamp;
 
 /// A store in a file, which it holds until [`StateStore::close`] returns. When it is dropped without, the
@@ -179,7 +180,11 @@ impl StateStore for RedbStore {
         self.write(move |tables| quotas::take(tables, &take)).await
     }
 
-    async fn give_back(&self, lease: Uuid, amount: crate::domain::amount::Amount) -> Result<(), StoreError> {
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError> {
+        self.write(move |tables| quotas::keep(tables, lease, kept)).await
+    }
+
+    async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
         self.write(move |tables| quotas::give_back(tables, lease, amount)).await
     }
 

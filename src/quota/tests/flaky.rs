@@ -96,6 +96,10 @@ impl StateStore for Flaky {
         self.through(self.inner.take(take)).await
     }
 
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError> {
+        self.through(self.inner.keep(lease, kept)).await
+    }
+
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
         self.through(self.inner.give_back(lease, amount)).await
     }

@@ -182,6 +182,10 @@ impl StateStore for Restorable {
         self.now().take(take).await
     }
 
+    async fn keep(&self, lease: Uuid, kept: Amount) -> Result<(), StoreError> {
+        self.now().keep(lease, kept).await
+    }
+
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
         self.now().give_back(lease, amount).await
     }

@@ -16,8 +16,8 @@ use crate::proto::v1 as wire;
 use wire::target;
 
 pub use amounts::{
-    add_usage, claim, give_back, lease, read_add_usage, read_amount, read_claim, read_question, read_take,
-    read_taken, read_usage, read_usage_rows, take, taken, usage, usage_rows,
+    add_usage, claim, give_back, keep, lease, read_add_usage, read_amount, read_claim, read_keep,
+    read_question, read_take, read_taken, read_usage, read_usage_rows, take, taken, usage, usage_rows,
 };
 pub use licenses::{acceptance, licenses, read_acceptance, read_licenses, read_registered, registered};
 

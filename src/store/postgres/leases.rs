@@ -45,6 +45,19 @@ const LOOK: &str = "
         (SELECT granted FROM tollgate_quota WHERE counter = $1 AND window_start = $2), 0
     ))::text AS remaining";
 
+const KEEP: &str = "
+    WITH had AS (
+        SELECT lease, amount FROM tollgate_lease WHERE lease = $1 FOR UPDATE
+    ), kept AS (
+        UPDATE tollgate_lease AS l SET amount = GREATEST(0, $2::text::numeric)
+        FROM had
+        WHERE l.lease = had.lease AND had.amount > GREATEST(0, $2::text::numeric)
+        RETURNING l.counter, l.window_start, had.amount - l.amount AS back
+    )
+    UPDATE tollgate_quota AS q SET granted = GREATEST(0, q.granted - kept.back)
+    FROM kept
+    WHERE q.counter = kept.counter AND q.window_start = kept.window_start";
+
 const GIVE_BACK: &str = "
     WITH ended AS (
         DELETE FROM tollgate_lease WHERE lease = $1 RETURNING counter, window_start, amount
@@ -89,6 +102,24 @@ impl Question for Take {
             )
             .await?;
         Ok(Taken { granted: amount(&row, "granted")?, remaining: amount(&row, "remaining")? })
+    }
+}
+
+/// A lease that goes on with less.
+pub(super) struct Keep {
+    pub(super) lease: Uuid,
+    pub(super) kept: Amount,
+}
+
+impl Question for Keep {
+    type Answer = ();
+    // The second time it has no more.
+    const REPEATABLE: bool = true;
+
+    async fn ask(&self, session: &mut Session) -> Result<(), Fault> {
+        let statement = session.prepare_cached(KEEP).await?;
+        session.execute(&statement, &[&self.lease, &digits(self.kept)]).await?;
+        Ok(())
     }
 }
 

@@ -59,6 +59,23 @@ fn left(limit: Amount, aside: Amount) -> Amount {
     (limit - aside).max(Amount::ZERO)
 }
 
+pub(super) fn keep(tables: &mut Tables<'_>, lease: Uuid, kept: Amount) -> Result<(), Fault> {
+    let lease = lease.as_u128();
+    let Some((counter, begin, leased, ends, gate)) = tables.leases.get(lease)?.map(|row| {
+        let (counter, begin, leased, ends, gate) = row.value();
+        (counter.to_owned(), begin, leased, ends, gate.to_owned())
+    }) else {
+        return Ok(());
+    };
+    let (kept, leased) = (kept.max(Amount::ZERO), Amount::of_millionths(leased));
+    if kept >= leased {
+        return Ok(());
+    }
+    let row = (counter.as_str(), begin, kept.millionths(), ends, gate.as_str());
+    tables.leases.insert(lease, row)?;
+    credit(tables, (&counter, begin), leased - kept)
+}
+
 pub(super) fn give_back(tables: &mut Tables<'_>, lease: Uuid, amount: Amount) -> Result<(), Fault> {
     let lease = lease.as_u128();
     let Some((counter, begin, leased, ends)) = tables.leases.remove(lease)?.map(|row| {
@@ -68,9 +85,12 @@ pub(super) fn give_back(tables: &mut Tables<'_>, lease: Uuid, amount: Amount) ->
         return Ok(());
     };
     tables.lease_ends.remove((ends, lease))?;
-    let window = (counter.as_str(), begin);
+    credit(tables, (&counter, begin), amount.min(Amount::of_millionths(leased)).max(Amount::ZERO))
+}
+
+/// Puts what was set aside back into its window, if that is still known.
+fn credit(tables: &mut Tables<'_>, window: (&str, i128), back: Amount) -> Result<(), Fault> {
     let Some((aside, ends)) = tables.windows.get(window)?.map(|row| row.value()) else { return Ok(()) };
-    let back = amount.min(Amount::of_millionths(leased)).max(Amount::ZERO);
     let aside = (Amount::of_millionths(aside) - back).max(Amount::ZERO);
     tables.windows.insert(window, (aside.millionths(), ends))?;
     Ok(())

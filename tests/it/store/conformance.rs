@@ -94,6 +94,7 @@ macro_rules! conformance {
             a_lowered_limit_takes_nothing_away,
             many_takers_never_get_more_than_the_limit,
             a_lease_is_given_back_once,
+            a_lease_goes_on_with_what_is_kept,
             no_more_is_given_back_than_was_taken,
             windows_and_counters_are_apart,
             a_request_is_claimed_once,

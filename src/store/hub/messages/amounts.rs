@@ -67,6 +67,19 @@ pub fn read_taken(message: &wire::TakeResponse) -> Result<Taken, Malformed> {
     })
 }
 
+/// The message that leaves a lease so much.
+pub fn keep(lease: Uuid, kept: Amount) -> wire::KeepRequest {
+    wire::KeepRequest { lease: lease.to_string(), kept: decimal(kept) }
+}
+
+/// A lease, and what it is to have.
+///
+/// # Errors
+/// Names the field that is not well-formed.
+pub fn read_keep(message: &wire::KeepRequest) -> Result<(Uuid, Amount), Malformed> {
+    Ok((uuid("lease", &message.lease)?, read_amount("kept", &message.kept)?))
+}
+
 /// The message that ends a lease.
 pub fn give_back(lease: Uuid, amount: Amount) -> wire::GiveBackRequest {
     wire::GiveBackRequest { lease: lease.to_string(), amount: decimal(amount) }

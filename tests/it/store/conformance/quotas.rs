@@ -97,6 +97,24 @@ pub(crate) async fn no_more_is_given_back_than_was_taken(store: Arc<dyn StateSto
     assert_eq!(remaining(&store, &first).await, whole(100));
 }
 
+pub(crate) async fn a_lease_goes_on_with_what_is_kept(store: Arc<dyn StateStore>) {
+    let (first, second) = (take(60), take(40));
+    store.take(&first).await.unwrap();
+    store.take(&second).await.unwrap();
+    for (kept, left) in [(45, 15), (45, 15), (50, 15), (1_000, 15), (30, 30)] {
+        assert_eq!(store.keep(first.lease, whole(kept)).await, Ok(()));
+        assert_eq!(remaining(&store, &first).await, whole(left), "{kept} kept");
+    }
+    assert_eq!(store.keep(Uuid::new_v4(), whole(1)).await, Ok(()), "nobody's lease");
+    assert_eq!(store.give_back(first.lease, whole(60)).await, Ok(()), "it has no more than 30");
+    assert_eq!(remaining(&store, &first).await, whole(60));
+    assert_eq!(store.keep(first.lease, Amount::ZERO).await, Ok(()), "it ended");
+    assert_eq!(store.keep(second.lease, Amount::ZERO).await, Ok(()));
+    assert_eq!(remaining(&store, &first).await, whole(100));
+    assert_eq!(store.give_back(second.lease, whole(40)).await, Ok(()), "it has nothing");
+    assert_eq!(remaining(&store, &first).await, whole(100));
+}
+
 pub(crate) async fn windows_and_counters_are_apart(store: Arc<dyn StateStore>) {
     store.take(&take(100)).await.unwrap();
     let later = Take { window: at(2_000), ends: at(3_000), ..take(70) };

@@ -1,0 +1,101 @@
+//! What goes back does, whatever becomes of who took it.
+
+use std::task::{Context, Waker};
+
+use super::*;
+
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
+#[tokio::test]
+async fn settlements_that_come_late_go_back_one_after_the_other() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 1_000.0, QuotaScope::License) }];
+    let eighty = usage(&[("rows", 80.0)]);
+    let mut now = NOW;
+    let mut reservations = Vec::new();
+    for _ in 0..10 {
+        now += SignedDuration::from_millis(100);
+        let held = first.reserve(&of(&list, &eighty), None, now).await.unwrap();
+        reservations.push(held.commit(&of(&list, &eighty), now).unwrap());
+        first.tend(now).await.unwrap();
+    }
+    now += SECOND * 10;
+    for (number, reservation) in (1_i64..).zip(reservations) {
+        first.tend(now).await.unwrap();
+        let states = first.settle(reservation, &usage(&[("rows", 10.0)])).await.unwrap();
+        let left = Amount::of_millionths(i128::from(200 + 70 * number) * 1_000_000);
+        assert_eq!(states[0].remaining, left, "after settlement {number}");
+        now += SignedDuration::from_millis(250);
+    }
+    first.tend(now).await.unwrap();
+    // All but what was used can be used at another gate, by then and when the first is gone.
+    assert!(uses(&second, &of(&list, &usage(&[("rows", 800.0)])), now).await);
+    first.stop(now).await.unwrap();
+    assert!(uses(&second, &of(&list, &usage(&[("rows", 100.0)])), now).await);
+    assert!(!uses(&second, &of(&list, &usage(&[("rows", 1e-6)])), now).await);
+}
+
+#[tokio::test]
+async fn a_lease_lasts_as_long_as_what_was_spent_of_it_may_come_back() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let (one, rest) = (usage(&[("rows", 1.0)]), usage(&[("rows", 40.0)]));
+    // Something is used all the time, so that a chunk is held, and its last part is spent late.
+    let mut now = NOW;
+    for _ in 0..60 {
+        now += SECOND;
+        assert!(uses(&first, &of(&list, &one), now).await);
+        first.tend(now).await.unwrap();
+    }
+    let held = first.reserve(&of(&list, &rest), None, now).await.unwrap();
+    let late = held.commit(&of(&list, &rest), now).unwrap();
+    for _ in 0..19 {
+        now += SECOND * 30;
+        first.tend(now).await.unwrap();
+    }
+    first.settle(late, &usage(&[("rows", 0.0)])).await.unwrap();
+    first.tend(now).await.unwrap();
+    assert!(uses(&second, &of(&list, &rest), now).await, "what was settled went back");
+}
+
+#[tokio::test]
+async fn what_is_set_aside_for_who_went_away_is_known() {
+    let store = store();
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let all = usage(&[("rows", 100.0)]);
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let of = of(&list, &all);
+    let mut asked = Box::pin(first.reserve(&of, None, NOW));
+    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(asked);
+    // The bucket's next turn is after what was asked for it.
+    first.tend(NOW).await.unwrap();
+    assert!(second.reserve(&of, None, NOW).await.is_err(), "the first gate holds it");
+    first.tend(NOW + SECOND * 10).await.unwrap();
+    assert!(uses(&second, &of, NOW).await);
+}
+
+#[tokio::test]
+async fn what_is_set_aside_without_an_answer_is_asked_for_again() {
+    let flaky = Flaky::over(store());
+    let store: Arc<dyn StateStore> = flaky.clone();
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let (some, all) = (usage(&[("rows", 60.0)]), usage(&[("rows", 100.0)]));
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    flaky.fail(Fault::After);
+    for _ in 0..3 {
+        let denied = first.reserve(&of(&list, &some), None, NOW).await.unwrap_err();
+        assert_eq!(denied.reasons[0].code, Code::StateUnavailable);
+    }
+    flaky.fail(Fault::None);
+    drop(first.reserve(&of(&list, &all), None, NOW).await.unwrap());
+    // Nor is it lost where nobody asks any more.
+    flaky.fail(Fault::After);
+    assert!(second.reserve(&of(&list, &usage(&[("rows", 1.0)])), None, NOW).await.is_err());
+    flaky.fail(Fault::None);
+    first.tend(NOW + SECOND * 10).await.unwrap();
+    second.stop(NOW).await.unwrap();
+    assert!(uses(&first, &of(&list, &all), NOW + SECOND * 10).await);
+}
