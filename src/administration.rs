@@ -311,11 +311,14 @@ impl Administration {
             Ok(()) => self.store.accept(&acceptance).await.map_err(AdminError::from),
             Err(error) => Err(error),
         };
-        if done == Ok(true) {
-            self.state.revocations.read(&self.clock).await?;
-        }
+        let read = match done {
+            Ok(true) => self.state.revocations.read(&self.clock).await.map(drop),
+            _ => Ok(()),
+        };
+        // Also where it cannot be read: it was done.
         let words = format!("terms `{terms_hash}` accepted by `{accepted_by}`");
         self.record(by, "AcceptTerms", target, &words, &done).await?;
+        read?;
         done
     }
 

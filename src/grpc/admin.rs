@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::{GrpcError, bytes, convert, http2, reflection, status, within};
 use crate::administration::{
-    Administration, Changes, Listing, Operator, Operators, UsageReader, UsageWindow,
+    AdminError, Administration, Changes, Listing, Operator, Operators, UsageReader, UsageWindow,
 };
 use crate::config::Limits;
 use crate::decision::DecideError;
@@ -30,7 +30,7 @@ use crate::listener::{Listener, Peer, sessions, turned};
 use crate::proto::v1::license_service_server::{self, LicenseService, LicenseServiceServer};
 use crate::proto::v1::{self as wire, target};
 use crate::store::hub::messages::{standing as convert_standing, status as convert_status};
-use crate::store::{LicenseFilter, UsageFilter};
+use crate::store::{LicenseFilter, StoreError, UsageFilter};
 
 use convert::timestamp;
 
@@ -135,8 +135,8 @@ impl LicenseService for Licenses {
         request: Request<wire::RegisterLicenseRequest>,
     ) -> Result<Response<wire::RegisterLicenseResponse>, Status> {
         let by = operator(&request)?;
-        let registered = self.administration.register(&by, request.into_inner().token.trim()).await;
-        let (listed, created) = registered.map_err(status::not_done)?;
+        let (administration, token) = (Arc::clone(&self.administration), request.into_inner().token);
+        let (listed, created) = done(async move { administration.register(&by, token.trim()).await }).await?;
         Ok(Response::new(wire::RegisterLicenseResponse { license: Some(license(listed)), created }))
     }
 
@@ -169,7 +169,7 @@ impl LicenseService for Licenses {
     ) -> Result<Response<wire::RevokeLicenseResponse>, Status> {
         let by = operator(&request)?;
         let wire::RevokeLicenseRequest { target, reason } = request.into_inner();
-        let standing = self.change(&by, target, Standing::Revoked, &reason).await?;
+        let standing = self.change(by, target, Standing::Revoked, reason).await?;
         Ok(Response::new(wire::RevokeLicenseResponse { standing: Some(standing) }))
     }
 
@@ -179,7 +179,7 @@ impl LicenseService for Licenses {
     ) -> Result<Response<wire::SuspendLicenseResponse>, Status> {
         let by = operator(&request)?;
         let wire::SuspendLicenseRequest { target, reason } = request.into_inner();
-        let standing = self.change(&by, target, Standing::Suspended, &reason).await?;
+        let standing = self.change(by, target, Standing::Suspended, reason).await?;
         Ok(Response::new(wire::SuspendLicenseResponse { standing: Some(standing) }))
     }
 
@@ -189,7 +189,7 @@ impl LicenseService for Licenses {
     ) -> Result<Response<wire::ReinstateLicenseResponse>, Status> {
         let by = operator(&request)?;
         let wire::ReinstateLicenseRequest { target, reason } = request.into_inner();
-        let standing = self.change(&by, target, Standing::Valid, &reason).await?;
+        let standing = self.change(by, target, Standing::Valid, reason).await?;
         Ok(Response::new(wire::ReinstateLicenseResponse { standing: Some(standing) }))
     }
 
@@ -204,8 +204,9 @@ impl LicenseService for Licenses {
         }
         let target = self.administration.target(&issuer, Which::License(license_id)).await;
         let target = target.map_err(status::not_done)?;
-        let created = self.administration.accept(&by, &target, &terms_hash, &accepted_by).await;
-        Ok(Response::new(wire::AcceptTermsResponse { created: created.map_err(status::not_done)? }))
+        let administration = Arc::clone(&self.administration);
+        let accept = async move { administration.accept(&by, &target, &terms_hash, &accepted_by).await };
+        Ok(Response::new(wire::AcceptTermsResponse { created: done(accept).await? }))
     }
 
     type GetUsageStream = Answers<wire::GetUsageResponse>;
@@ -249,10 +250,10 @@ impl LicenseService for Licenses {
 impl Licenses {
     async fn change(
         &self,
-        by: &Operator,
+        by: Operator,
         target: Option<wire::Target>,
         to: Standing,
-        reason: &str,
+        reason: String,
     ) -> Result<wire::Standing, Status> {
         let target = target.ok_or_else(|| status::invalid("target", "is missing"))?;
         let which = match target.which {
@@ -264,9 +265,20 @@ impl Licenses {
             Some(target::Which::Assignee(assignee)) => Which::Assignee(assignee),
         };
         let target = self.administration.target(&target.issuer, which).await.map_err(status::not_done)?;
-        let standing = self.administration.change(by, &target, to, reason).await;
-        standing.map(|standing| convert_standing(&standing)).map_err(status::not_done)
+        let administration = Arc::clone(&self.administration);
+        let standing = done(async move { administration.change(&by, &target, to, &reason).await }).await?;
+        Ok(convert_standing(&standing))
     }
+}
+
+/// Does an act on a task of its own, for it is done to its end and recorded also when the caller goes away or
+/// has no more patience.
+async fn done<T: Send + 'static>(
+    act: impl Future<Output = Result<T, AdminError>> + Send + 'static,
+) -> Result<T, Status> {
+    // What does not end was stopped with the gate.
+    let ended = tokio::spawn(act).await.unwrap_or(Err(AdminError::Store(StoreError::Closed)));
+    ended.map_err(status::not_done)
 }
 
 async fn send_usage(mut reader: UsageReader, rows: mpsc::Sender<Result<wire::GetUsageResponse, Status>>) {

@@ -1,7 +1,11 @@
 //! Who may administer over TCP: by a client certificate, by a token that may change, and as policies say.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::Value;
 use tollgate::proto::v1::license_service_client::LicenseServiceClient;
+use tollgate::proto::v1::target::Which;
 use tollgate::proto::v1::{
     GetLicenseRequest, LicenseStatus, RevokeLicenseRequest, Standing, WatchLicensesRequest,
 };
@@ -154,4 +158,35 @@ async fn a_gate_that_stops_tells_those_who_watch() {
         assert!(status.message().contains("shutting down"), "{status:?}");
     }
     assert_eq!(stopping.await.unwrap().code, Some(0));
+}
+
+#[tokio::test]
+async fn an_act_is_recorded_also_where_nobody_waits_for_its_answer() {
+    let gate = Gate::start(OVERRIDES);
+    let mut admin = Admin::of(&gate).await;
+    let mut abandoned = 0;
+    for number in 0..200 {
+        let id = format!("license-{number}");
+        let patience = Duration::from_micros(number * 20);
+        let answer = tokio::time::timeout(patience, admin.try_revoke(&id)).await;
+        abandoned += u32::from(answer.is_err());
+    }
+    assert!(abandoned > 20, "{abandoned}");
+    // By then all that was begun is done.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    admin.revoke("last").await;
+    let mut changes = admin.0.watch_licenses(WatchLicensesRequest::default()).await.unwrap().into_inner();
+    let mut revoked = BTreeSet::new();
+    while !revoked.contains("last") {
+        let standing = changes.message().await.unwrap().unwrap().standing.unwrap();
+        let Some(Which::LicenseId(id)) = standing.target.unwrap().which else { panic!("of a license") };
+        revoked.insert(id);
+    }
+    eventually("every act has its record", async || {
+        let records = gate.site().records();
+        let acts = records.iter().filter(|record| record["act"] == "RevokeLicense");
+        let recorded: BTreeSet<_> = acts.filter_map(|act| act["target"]["id"].as_str()).collect();
+        revoked.iter().all(|id| recorded.contains(id.as_str()))
+    })
+    .await;
 }
