@@ -145,6 +145,12 @@ impl Pdp {
         let (mut decision, license) = self.decide(request, presented, now);
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
+        if let Some(license) = license.as_deref().filter(|_| decision.effect == Effect::Allow) {
+            // It may have waited for the store: what was revoked meanwhile is not allowed now.
+            for reason in self.check_standing(license, now) {
+                deny(&mut decision, reason);
+            }
+        }
         Judged { decision, license, held }
     }
 

@@ -60,12 +60,6 @@ impl Pdp {
             }
             None
         });
-        if !of.quotas.is_empty() {
-            // It may have waited for the store meanwhile: what was revoked then is not allowed now.
-            for reason in self.check_standing(license, now) {
-                deny(decision, reason);
-            }
-        }
         held
     }
 

@@ -225,6 +225,20 @@ impl Running {
         }
     }
 
+    /// Asks again where something changed already, as it may while a report waits for the state: what was revoked
+    /// meanwhile does not go on.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn ask_if_changed(&mut self, clock: &Clock) -> Result<Option<Decision>, DecideError> {
+        let has_changed = tokio::select! {
+            biased;
+            () = self.changed(clock) => true,
+            () = std::future::ready(()) => false,
+        };
+        if has_changed { self.ask_again(clock).await } else { Ok(None) }
+    }
+
     /// Asks the whole question again: the decision that ends the use, if it may not go on. Who drops the future does not
     /// know whether it may.
     ///

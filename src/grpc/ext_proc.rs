@@ -268,14 +268,10 @@ impl Going {
             }
             _ => Step::GoOn(answer::go_on(said)),
         };
-        // Counting may have waited for the state: what was revoked meanwhile does not pass.
-        let has_changed = tokio::select! {
-            biased;
-            () = self.running.changed(&self.service.clock) => true,
-            () = ready(()) => false,
-        };
-        if has_changed && let cut @ Step::Cut(_) = self.changed().await? {
-            return Ok(cut);
+        // Counting may have waited.
+        let cut = self.running.ask_if_changed(&self.service.clock).await.map_err(status::undecided)?;
+        if let Some(decision) = cut {
+            return Ok(Step::Cut(decision));
         }
         Ok(match step {
             Step::GoOn(_) if self.manner.is_observed => Step::Nothing,

@@ -146,7 +146,7 @@ impl Going {
     }
 
     /// Takes a report.
-    async fn report(self: Box<Self>, said: CheckStreamRequest) -> Next {
+    async fn report(mut self: Box<Self>, said: CheckStreamRequest) -> Next {
         let Some(Said::Report(UsageReport { usage })) = said.message else {
             return Err(status::invalid("report", "must be every message but the first of a stream"));
         };
@@ -156,6 +156,10 @@ impl Going {
             Err(decision) => return Ok(Some(ended(decision))),
             Ok(states) => states,
         };
+        let cut = self.running.ask_if_changed(&self.clock).await.map_err(status::undecided)?;
+        if let Some(decision) = cut {
+            return Ok(Some(ended(decision)));
+        }
         let empty = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
         let stage = empty.map_or_else(|| Stage::Running(self), |ended| Stage::Ending(Box::new(ended)));
         Ok(Some((message(taken(states)), stage)))

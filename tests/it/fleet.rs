@@ -5,6 +5,7 @@ mod cut_off;
 mod failover;
 mod killed;
 pub(crate) mod latency;
+mod meanwhile;
 mod quotas;
 
 use std::time::Duration;

@@ -1,0 +1,57 @@
+//! What is revoked while a question waits for the database is not allowed when that answers.
+
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{admin, gates, is_denied_with, metered};
+use crate::gate::{Site, ask, is_allowed};
+use crate::postgres::Server;
+use crate::streams::Use;
+
+/// Keeps everybody from a table for a while.
+async fn lock(server: &Server, database: &str, table: &str) -> Child {
+    let statements =
+        format!("BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT");
+    let held = server.hold(database, &statements);
+    sleep(Duration::from_millis(500)).await;
+    held
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_a_quota_or_an_acceptance_is_asked_about_again() {
+    let Some(server) = Server::start(|_| {}) else { return };
+    let database = server.database();
+    let gates = gates(&server, &database, 1, &[]);
+    let (mut admin, mut client) = (admin(&gates[0]).await, gates[0].client().await);
+    let site = Site::new();
+    let mut accepted = site.issuer.claims("accepted");
+    accepted["terms"]["acceptance"] = json!({"terms_hash": "sha256:abc"});
+    admin.accept("accepted", "sha256:abc").await;
+    let quotas = json!([{"id": "q", "metric": "rows", "limit": 1000, "per": "license", "window": "day"}]);
+    for (id, token, table) in [
+        ("accepted", site.issuer.sign(&accepted), "tollgate_acceptance"),
+        ("metered", metered("metered", quotas.clone()), "tollgate_quota"),
+    ] {
+        let mut held = lock(&server, &database, table).await;
+        let (gate, question) = (gates[0].client().await, ask(&token));
+        let waiting = tokio::spawn(async move { gate.clone().check(question).await.unwrap().into_inner() });
+        sleep(Duration::from_millis(200)).await;
+        admin.revoke(id).await;
+        assert!(!waiting.is_finished(), "it waits for {table}");
+        assert!(is_denied_with(&waiting.await.unwrap(), "REVOKED"), "{id}");
+        held.wait().unwrap();
+    }
+
+    let (mut stream, opened) = Use::open(&mut client, ask(&metered("stream", quotas))).await;
+    assert!(is_allowed(&opened));
+    let mut held = lock(&server, &database, "tollgate_quota").await;
+    stream.report("rows", 500.0).await;
+    sleep(Duration::from_millis(200)).await;
+    admin.revoke("stream").await;
+    let ended = stream.ended().await;
+    assert_eq!(ended.reasons[0].code, "REVOKED", "{ended:?}");
+    held.wait().unwrap();
+}
