@@ -6,6 +6,7 @@
 
 mod bucket;
 mod held;
+mod purse;
 mod usage;
 mod wanted;
 pub mod window;
@@ -22,9 +23,10 @@ use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
 use crate::store::{StateStore, StoreError, Take};
 
-use bucket::{Bucket, Key, SETTLED_WITHIN, Unspent};
+use bucket::{Bucket, Key, Unspent};
 use held::{Charge, Paid, Reservation, Settlement};
-pub use held::{Held, SettleError};
+pub use held::{Held, SettleError, Source};
+use purse::SETTLED_WITHIN;
 use usage::Meter;
 use wanted::Wanted;
 
@@ -175,6 +177,11 @@ impl Quotas {
             }
         }
         if reasons.is_empty() { Ok(states) } else { Err(Denied { reasons, states }) }
+    }
+
+    /// How the quotas stand, those of which that is known without asking the store.
+    pub fn known(&self, of: &Use<'_>, now: Timestamp) -> Vec<QuotaState> {
+        self.wanted(of, now).map(|wanted| self.states(&wanted)).unwrap_or_default()
     }
 
     /// Says how much of a reservation was used; the rest goes back. What is answered is durable. The same

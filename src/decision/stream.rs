@@ -16,7 +16,7 @@ use super::{DecideError, Known, Pdp, deny, reserve, standing};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, Clock, Code, Decision, DecisionId, Effect, LicenseRef, Reason};
-use crate::quota::{Denied, Use};
+use crate::quota::{Denied, Source, Use};
 use crate::revocation::Watcher;
 
 /// The most metrics of one report.
@@ -49,6 +49,8 @@ pub struct Running {
     trace_id: Option<String>,
     /// Something would have ended it, was recorded, and was not enforced.
     spared: AtomicBool,
+    /// What it reported to.
+    sources: Vec<Source>,
 }
 
 /// What was asked and allowed, and what tells of changes since.
@@ -122,8 +124,9 @@ impl Pdp {
         if let Ok(Presented::Registered(registered)) = self.look_up(&request).await {
             request.license = LicenseRef::Token(registered.token.clone());
         }
-        let spared = AtomicBool::new(false);
-        let running = Running { pdp: Arc::clone(self), request, license, watcher, pulse, trace_id, spared };
+        let (spared, sources) = (AtomicBool::new(false), Vec::new());
+        let running =
+            Running { pdp: Arc::clone(self), request, license, watcher, pulse, trace_id, spared, sources };
         // The watcher came after the decision.
         match running.objection(now).await? {
             Some(ended) => Ok(Opened::denied(ended)),
@@ -148,14 +151,18 @@ impl Running {
     /// # Errors
     /// As [`Pdp::check`]; the inner error is the decision that ends the use. Where nothing is enforced, none does.
     pub async fn report(
-        &self,
+        &mut self,
         usage: &BTreeMap<String, f64>,
         now: Timestamp,
     ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
         let reasons = check_report(usage);
-        let taken = if reasons.is_empty() { self.take(usage, now).await } else { Err(Denied::from(reasons)) };
+        let taken = if reasons.is_empty() { self.draw(usage, now).await } else { Err(Denied::from(reasons)) };
         match taken {
-            Ok(states) => Ok(Ok(states)),
+            Ok((states, sources)) => {
+                self.sources.retain(|known| sources.iter().all(|new| new.metric != known.metric));
+                self.sources.extend(sources);
+                Ok(Ok(states))
+            }
             Err(denied) => {
                 let states = denied.states.clone();
                 Ok(self.end(denied, now).await?.map_or(Ok(states), Err))
@@ -172,12 +179,48 @@ impl Running {
         usage: &BTreeMap<String, f64>,
         now: Timestamp,
     ) -> Result<Vec<QuotaState>, Denied> {
+        Ok(self.draw(usage, now).await?.0)
+    }
+
+    async fn draw(
+        &self,
+        usage: &BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<(Vec<QuotaState>, Vec<Source>), Denied> {
         let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) };
         let quotas = &self.pdp.state.quotas;
         if self.request.dry_run {
-            return quotas.rehearse(&of, now).await;
+            return Ok((quotas.rehearse(&of, now).await?, Vec::new()));
         }
-        quotas.reserve(&of, None, now).await.map(|held| held.consume(&of, now))
+        let held = quotas.reserve(&of, None, now).await?;
+        let sources = held.sources();
+        Ok((held.consume(&of, now), sources))
+    }
+
+    /// Resolves when nothing is left of a quota that it reported to, whoever used it: see whether that
+    /// [ends](Self::end_emptied) it.
+    pub fn emptied(&self) -> impl Future<Output = ()> + use<> {
+        let watched = if self.spared.load(Relaxed) { &[] } else { self.sources.as_slice() };
+        let emptied: Vec<_> = watched.iter().map(|source| Box::pin(source.emptied())).collect();
+        async {
+            match emptied.is_empty() {
+                true => std::future::pending().await,
+                false => drop(futures_util::future::select_all(emptied).await),
+            }
+        }
+    }
+
+    /// The decision that ends the use because others used up a quota that it reported to.
+    ///
+    /// # Errors
+    /// As [`Pdp::check`].
+    pub async fn end_emptied(&mut self, now: Timestamp) -> Result<Option<Decision>, DecideError> {
+        // Where a window is over, the next report takes from another one.
+        let usage =
+            std::mem::take(&mut self.sources).into_iter().map(|source| (source.metric, 1.0)).collect();
+        let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, &usage) };
+        let states = self.pdp.state.quotas.known(&of, now);
+        self.end_if_empty(&usage, &states, now).await
     }
 
     /// Whether the license limits how much is used of a metric.

@@ -119,28 +119,38 @@ struct Going {
     closing: watch::Receiver<bool>,
 }
 
+/// What a use that goes on waits for.
+enum Heard {
+    /// Something changed that it hangs on.
+    Change,
+    /// Nothing is left of what it reported to.
+    Emptied,
+    Said(Result<Option<Box<CheckStreamRequest>>, Status>),
+}
+
 impl Going {
     /// Waits for the next thing that is to be answered.
     async fn next(mut self: Box<Self>) -> Next {
         loop {
             let closing = pin!(turned(self.closing.clone()));
-            let said = tokio::select! {
+            let emptied = self.running.emptied();
+            let heard = tokio::select! {
                 biased;
                 // What follows is not raced: a report must not get past it.
-                () = self.running.changed(&self.clock) => None,
+                () = self.running.changed(&self.clock) => Heard::Change,
                 () = closing => return Err(status::undecided(DecideError::Closing)),
-                said = self.said.message() => Some(said.map(|said| said.map(Box::new))),
+                said = self.said.message() => Heard::Said(said.map(|said| said.map(Box::new))),
+                () = emptied => Heard::Emptied,
             };
-            match said {
-                None => {
-                    let objection = self.running.ask_again(&self.clock).await.map_err(status::undecided)?;
-                    if let Some(decision) = objection {
-                        return Ok(Some(ended(decision)));
-                    }
-                }
-                Some(Ok(Some(said))) => return Box::pin(self.report(*said)).await,
+            let end = match heard {
+                Heard::Change => self.running.ask_again(&self.clock).await,
+                Heard::Emptied => self.running.end_emptied(self.clock.now()).await,
+                Heard::Said(Ok(Some(said))) => return Box::pin(self.report(*said)).await,
                 // The caller is done, or gone.
-                Some(Ok(None) | Err(_)) => return Ok(None),
+                Heard::Said(Ok(None) | Err(_)) => return Ok(None),
+            };
+            if let Some(decision) = end.map_err(status::undecided)? {
+                return Ok(Some(ended(decision)));
             }
         }
     }

@@ -3,13 +3,14 @@
 //! The law: what is spent here and held here was set aside in the store, and the store sets aside no
 //! more than the limit. Refuses to spend what it does not hold, and to hold much of what is left.
 
-use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use jiff::SignedDuration;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use uuid::Uuid;
 
+use super::purse::{Lease, Purse, Return, is_idle};
 use super::window::Window;
 use crate::domain::Amount;
 use crate::domain::time::Timestamp;
@@ -18,17 +19,11 @@ use crate::store::{StateStore, StoreError, Take};
 /// For how long a chunk is to last, by the demand of late: long enough to ride out a failover.
 const LASTS: i64 = 15;
 
-/// The time that demand is averaged over, in milliseconds.
-const AVERAGED: i128 = 5_000;
-
 /// The share of what is left that one chunk may take, so that other gates find something.
 const SHARE: u32 = 8;
 
-/// After this time in which nothing is used, what is held goes back.
-const IDLE: SignedDuration = SignedDuration::from_secs(3);
-
-/// For how long a spent lease is kept, since a reservation may still be settled for less.
-pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// For how long what was taken and goes back at once, since the use was denied after all, may be missed.
+const TAKEN_BACK: Duration = Duration::from_millis(20);
 
 /// A counter, the beginning of a window, and the limit in it.
 pub(super) type Key = (String, Timestamp, Amount);
@@ -44,58 +39,12 @@ pub(super) struct Bucket {
     purse: Mutex<Purse>,
     /// One at a time asks the store.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Wakes those who wait for the end.
+    emptied: Notify,
 }
 
 /// The turn to ask the store.
 type Turn = OwnedMutexGuard<()>;
-
-#[derive(Debug, Default)]
-struct Purse {
-    /// What can be spent.
-    left: Amount,
-    /// What was set aside under each lease, the latest last.
-    leases: Vec<Lease>,
-    /// What the store had left when it was last asked.
-    remaining: Option<Amount>,
-    /// Spent since the last refill.
-    spent: Amount,
-    refilled_at: Option<Timestamp>,
-    /// When something was last set aside or spent: a denial keeps nothing from others.
-    used_at: Option<Timestamp>,
-    /// When somebody last wanted something, and may have to be told what is left.
-    asked_at: Option<Timestamp>,
-    /// Spent in a second, of late.
-    demand: Amount,
-    /// What was needed last.
-    grain: Option<Amount>,
-    /// What the last chunk was.
-    chunk: Amount,
-    /// What was asked of the store without an answer. It may have set that aside, so it is asked for again, under
-    /// the same lease, before anything else.
-    unanswered: Option<Take>,
-    /// What is on its way back to the store, the first first.
-    returned: VecDeque<Return>,
-    /// It went back to the store; whoever still holds the bucket must look for another.
-    closed: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    id: Uuid,
-    /// What the store has under it, once it knows all that is on its way back.
-    amount: Amount,
-    /// Since when all of it is spent: from then on it is needed for what may still be settled for less.
-    spent_at: Option<Timestamp>,
-}
-
-/// What goes back to the store.
-#[derive(Clone, Copy, Debug)]
-enum Return {
-    /// All but so much of a lease, of which the rest is spent, and may come back.
-    Part(Uuid, Amount),
-    /// So much of a lease, which ends.
-    Rest(Uuid, Amount),
-}
 
 /// Why nothing was spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +68,7 @@ enum Attempt {
 
 impl Bucket {
     pub(super) fn new(name: String, window: Window, limit: Amount) -> Self {
-        Self { name, window, limit, purse: Mutex::default(), turn: Arc::default() }
+        Self { name, window, limit, purse: Mutex::default(), turn: Arc::default(), emptied: Notify::new() }
     }
 
     /// Spends `need`, from memory where it can. With nothing needed, only wants something to be left.
@@ -175,6 +124,7 @@ impl Bucket {
         }
         purse.left -= need;
         purse.spent += need;
+        self.tell_if_empty(&purse);
         let low = purse.left < purse.chunk.divided_by(2) && purse.chunk > need;
         if low && purse.remaining.is_some_and(Amount::is_positive) {
             Attempt::SpentAndLow
@@ -261,6 +211,7 @@ impl Bucket {
             purse.chunk = taken.granted;
             purse.leases.push(Lease { id: take.lease, amount: taken.granted, spent_at: None });
         }
+        self.tell_if_empty(&purse);
         Ok(taken.granted)
     }
 
@@ -292,6 +243,29 @@ impl Bucket {
     pub(super) fn remaining(&self) -> Option<Amount> {
         let purse = self.lock();
         purse.remaining.map(|remaining| remaining + purse.left)
+    }
+
+    /// Resolves when nothing is left, as far as this gate knows, and stays so for a moment.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let mut told = pin!(self.emptied.notified());
+            // Before looking, so that nothing is missed in between.
+            told.as_mut().enable();
+            if self.lock().is_empty() {
+                tokio::time::sleep(TAKEN_BACK).await;
+                if self.lock().is_empty() {
+                    return;
+                }
+            } else {
+                told.await;
+            }
+        }
+    }
+
+    fn tell_if_empty(&self, purse: &Purse) {
+        if purse.is_empty() {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// What is held and not spent.
@@ -344,54 +318,4 @@ impl Bucket {
     fn lock(&self) -> MutexGuard<'_, Purse> {
         self.purse.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Purse {
-    /// Takes what was spent since the last refill into the demand: a mean that fades with time, as of an
-    /// exponential decay in its implicit form, which needs whole numbers only. However close refills are
-    /// to each other, a burst counts as what it is over the time that is averaged over, and not more.
-    fn average(&mut self, now: Timestamp) {
-        if let Some(since) = self.refilled_at {
-            let millis = now.duration_since(since).as_millis().max(0);
-            let before = self.demand.millionths().saturating_mul(AVERAGED);
-            let spent = self.spent.millionths().saturating_mul(1000);
-            self.demand = Amount::of_millionths(before.saturating_add(spent) / (AVERAGED + millis));
-        }
-        self.refilled_at = Some(now);
-        self.spent = Amount::ZERO;
-    }
-
-    /// Takes out what is to go back, the latest lease first: they cover what is left, and those before are spent. What
-    /// was spent of a lease stays with it as long as it may come back.
-    fn collect(&mut self, now: Timestamp, all: bool) {
-        let goes_back = is_idle(self.used_at, now) || all;
-        if goes_back {
-            self.chunk = Amount::ZERO;
-        }
-        let (mut covered, mut kept) = (Amount::ZERO, Vec::new());
-        for mut lease in std::mem::take(&mut self.leases).into_iter().rev() {
-            let back = if goes_back { self.left.min(lease.amount) } else { Amount::ZERO };
-            self.left -= back;
-            self.remaining = self.remaining.map(|remaining| remaining + back);
-            lease.amount -= back;
-            lease.spent_at = (covered >= self.left).then(|| lease.spent_at.unwrap_or(now));
-            covered += lease.amount;
-            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > SETTLED_WITHIN);
-            if all || settled || !lease.amount.is_positive() {
-                self.returned.push_back(Return::Rest(lease.id, back));
-            } else {
-                if back.is_positive() {
-                    self.returned.push_back(Return::Part(lease.id, lease.amount));
-                }
-                kept.push(lease);
-            }
-        }
-        kept.reverse();
-        self.leases = kept;
-    }
-}
-
-/// Whether it is long ago.
-fn is_idle(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_none_or(|last| now.duration_since(last) > IDLE)
 }

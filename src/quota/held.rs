@@ -37,6 +37,22 @@ impl Charge {
     }
 }
 
+/// A quota that a use which goes on has taken from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    bucket: Arc<Bucket>,
+    /// What was taken.
+    pub metric: String,
+}
+
+impl Source {
+    /// Resolves when nothing is left in the window that was taken from, whoever used it, as far as this gate knows.
+    pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
+        let bucket = Arc::clone(&self.bucket);
+        async move { bucket.emptied().await }
+    }
+}
+
 /// What a use took, until it is committed.
 pub struct Held {
     quotas: Quotas,
@@ -109,6 +125,14 @@ impl Held {
     /// How the quotas stand.
     pub fn states(&self) -> &[QuotaState] {
         &self.states
+    }
+
+    /// What it takes from, to be watched by a use that goes on.
+    pub fn sources(&self) -> Vec<Source> {
+        let taken_from = self.charges.iter().filter(|charge| charge.amount.is_positive());
+        let source =
+            |charge: &Charge| Source { bucket: Arc::clone(&charge.bucket), metric: charge.metric.clone() };
+        taken_from.map(source).collect()
     }
 
     /// The use takes place: counts it, and returns the id under which it can be settled for less, where

@@ -137,6 +137,28 @@ async fn reports_take_from_the_quota_and_the_last_unit_ends_it() {
 }
 
 #[tokio::test]
+async fn what_others_use_up_ends_whoever_reported_to_it() {
+    let gate = Gate::start(&[]);
+    let quotas = json!([{"id": "q", "metric": "bytes", "limit": 100, "per": "license", "window": "total"}]);
+    let token = metered(gate.site(), "metered", quotas);
+    let mut client = gate.client().await;
+    let (mut first, _) = Use::open(&mut client, ask(&token)).await;
+    let (mut silent, _) = Use::open(&mut client, ask(&token)).await;
+    first.report("bytes", 10.0).await;
+    assert_eq!(first.taken().await.quotas[0].remaining, 90.0);
+    let mut question = ask(&token);
+    question.usage.insert("bytes".into(), 70.0);
+    assert!(is_allowed(&gate.check(question.clone()).await));
+    assert!(first.is_quiet().await, "20 are left");
+    question.usage.insert("bytes".into(), 20.0);
+    assert!(is_allowed(&gate.check(question.clone()).await));
+    let ended = first.ended().await;
+    assert_eq!(ended_codes(&ended), ["QUOTA_EXCEEDED"]);
+    assert_eq!(ended.quotas[0].remaining, 0.0);
+    assert!(silent.is_quiet().await, "it never took anything of that");
+}
+
+#[tokio::test]
 async fn a_stream_hangs_on_the_quotas_that_it_reports_to_and_on_no_other() {
     let gate = Gate::start(&[]);
     let quota = |metric: &str, limit: u32| json!({"id": metric, "metric": metric, "limit": limit, "per": "license", "window": "total"});
@@ -245,7 +267,11 @@ async fn a_reservation_is_settled_once_and_for_less() {
     assert_eq!((status.code(), status.message().contains("rows")), (Code::InvalidArgument, true));
     let settled = client.settle(settle(10.0)).await.unwrap().into_inner();
     assert_eq!(settled.quotas[0].remaining, 90.0);
-    assert_eq!(client.settle(settle(10.0)).await.unwrap_err().code(), Code::NotFound);
+    let again = client.settle(settle(10.0)).await.unwrap().into_inner();
+    assert_eq!(again.quotas[0].remaining, 90.0, "as before, and nothing goes back twice");
+    assert_eq!(client.settle(settle(9.0)).await.unwrap_err().code(), Code::FailedPrecondition);
+    let strange = SettleRequest { reservation_id: uuid::Uuid::new_v4().to_string(), ..settle(9.0) };
+    assert_eq!(client.settle(strange).await.unwrap_err().code(), Code::NotFound);
     let unknown = SettleRequest { reservation_id: "not an id".into(), ..SettleRequest::default() };
     assert_eq!(client.settle(unknown).await.unwrap_err().code(), Code::InvalidArgument);
     assert!(is_allowed(&client.check(question).await.unwrap().into_inner()));

@@ -1,0 +1,127 @@
+//! What a gate holds of one counter in one window, and what of it goes back.
+//!
+//! The law: what is left is covered by the latest leases, and what was spent of a lease stays with it for as long as
+//! it may come back. Knows no store: see `bucket`.
+
+use std::collections::VecDeque;
+
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use crate::domain::Amount;
+use crate::domain::time::Timestamp;
+use crate::store::Take;
+
+/// The time that demand is averaged over, in milliseconds.
+const AVERAGED: i128 = 5_000;
+
+/// After this time in which nothing is used, what is held goes back.
+const IDLE: SignedDuration = SignedDuration::from_secs(3);
+
+/// For how long a spent lease is kept, since a reservation may still be settled for less.
+pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a gate holds of one counter in one window.
+#[derive(Debug, Default)]
+pub(super) struct Purse {
+    /// What can be spent.
+    pub(super) left: Amount,
+    /// What was set aside under each lease, the latest last.
+    pub(super) leases: Vec<Lease>,
+    /// What the store had left when it was last asked.
+    pub(super) remaining: Option<Amount>,
+    /// Spent since the last refill.
+    pub(super) spent: Amount,
+    pub(super) refilled_at: Option<Timestamp>,
+    /// When something was last set aside or spent: a denial keeps nothing from others.
+    pub(super) used_at: Option<Timestamp>,
+    /// When somebody last wanted something, and may have to be told what is left.
+    pub(super) asked_at: Option<Timestamp>,
+    /// Spent in a second, of late.
+    pub(super) demand: Amount,
+    /// What was needed last.
+    pub(super) grain: Option<Amount>,
+    /// What the last chunk was.
+    pub(super) chunk: Amount,
+    /// What was asked of the store without an answer. It may have set that aside, so it is asked for again, under
+    /// the same lease, before anything else.
+    pub(super) unanswered: Option<Take>,
+    /// What is on its way back to the store, the first first.
+    pub(super) returned: VecDeque<Return>,
+    /// It went back to the store; whoever still holds the bucket must look for another.
+    pub(super) closed: bool,
+}
+
+/// A chunk that was set aside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lease {
+    pub(super) id: Uuid,
+    /// What the store has under it, once it knows all that is on its way back.
+    pub(super) amount: Amount,
+    /// Since when all of it is spent: from then on it is needed for what may still be settled for less.
+    pub(super) spent_at: Option<Timestamp>,
+}
+
+/// What goes back to the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Return {
+    /// All but so much of a lease, of which the rest is spent, and may come back.
+    Part(Uuid, Amount),
+    /// So much of a lease, which ends.
+    Rest(Uuid, Amount),
+}
+
+impl Purse {
+    /// Whether the store had nothing left, and nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.left.is_positive() && self.remaining.is_some_and(|remaining| !remaining.is_positive())
+    }
+
+    /// Takes what was spent since the last refill into the demand: a mean that fades with time, as of an
+    /// exponential decay in its implicit form, which needs whole numbers only. However close refills are
+    /// to each other, a burst counts as what it is over the time that is averaged over, and not more.
+    pub(super) fn average(&mut self, now: Timestamp) {
+        if let Some(since) = self.refilled_at {
+            let millis = now.duration_since(since).as_millis().max(0);
+            let before = self.demand.millionths().saturating_mul(AVERAGED);
+            let spent = self.spent.millionths().saturating_mul(1000);
+            self.demand = Amount::of_millionths(before.saturating_add(spent) / (AVERAGED + millis));
+        }
+        self.refilled_at = Some(now);
+        self.spent = Amount::ZERO;
+    }
+
+    /// Takes out what is to go back, the latest lease first: they cover what is left, and those before are spent. What
+    /// was spent of a lease stays with it as long as it may come back.
+    pub(super) fn collect(&mut self, now: Timestamp, all: bool) {
+        let goes_back = is_idle(self.used_at, now) || all;
+        if goes_back {
+            self.chunk = Amount::ZERO;
+        }
+        let (mut covered, mut kept) = (Amount::ZERO, Vec::new());
+        for mut lease in std::mem::take(&mut self.leases).into_iter().rev() {
+            let back = if goes_back { self.left.min(lease.amount) } else { Amount::ZERO };
+            self.left -= back;
+            self.remaining = self.remaining.map(|remaining| remaining + back);
+            lease.amount -= back;
+            lease.spent_at = (covered >= self.left).then(|| lease.spent_at.unwrap_or(now));
+            covered += lease.amount;
+            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > SETTLED_WITHIN);
+            if all || settled || !lease.amount.is_positive() {
+                self.returned.push_back(Return::Rest(lease.id, back));
+            } else {
+                if back.is_positive() {
+                    self.returned.push_back(Return::Part(lease.id, lease.amount));
+                }
+                kept.push(lease);
+            }
+        }
+        kept.reverse();
+        self.leases = kept;
+    }
+}
+
+/// Whether it is long ago.
+pub(super) fn is_idle(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| now.duration_since(last) > IDLE)
+}
