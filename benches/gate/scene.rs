@@ -111,11 +111,6 @@ impl Scene {
         request(self.token(0, &[]))
     }
 
-    /// Hands usage to the store.
-    pub(crate) fn tend(&self) {
-        self.runtime.block_on(self.pdp.state().quotas.tend(self.now)).unwrap();
-    }
-
     /// Asks the whole gate; it must allow.
     pub(crate) fn check(&self, request: &CheckRequest) {
         let decision = self.runtime.block_on(self.pdp.check(request, None, self.now)).unwrap();

@@ -1,6 +1,7 @@
 //! Administration from outside: what the command line has a running gate do to licenses, what checks
 //! then say, and what is left in the decision log.
 
+mod pages;
 mod usage;
 
 use std::path::PathBuf;

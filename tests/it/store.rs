@@ -1,7 +1,7 @@
 //! Stores of state: the laws that all of them keep, and what each does besides.
 
 #[macro_use]
-mod conformance;
+pub(crate) mod conformance;
 mod embedded;
 mod hub;
 mod postgres;

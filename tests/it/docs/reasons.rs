@@ -32,7 +32,8 @@ fn steps(code: Code) -> Vec<String> {
     };
     let files = sources().into_iter().filter(|(path, text)| {
         // Cases are about decisions, they make none; nor does the list of codes, or that of their statuses.
-        let decides = !path.ends_with("tests.rs") && !path.starts_with("cases");
+        let of_tests = path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+        let decides = !of_tests && !path.starts_with("cases");
         let lists = path.ends_with("domain/reason.rs") || path.ends_with("envoy/denial.rs");
         decides && !lists && names_it(text)
     });
