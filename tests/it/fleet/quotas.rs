@@ -124,6 +124,14 @@ fn granted(server: &Server, database: &str) -> Vec<(String, i128)> {
     rows.lines().filter_map(row).collect()
 }
 
+/// What is told as used under a license, in millionths.
+fn used(server: &Server, database: &str, license: &str, metric: &str) -> i128 {
+    let sum = format!(
+        "SELECT COALESCE(SUM(amount), 0) FROM tollgate_usage WHERE license = '{license}' AND metric = '{metric}'"
+    );
+    server.sql(database, &sum).trim().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_over() {
     let Some(server) = Server::start(|_| {}) else { return };
@@ -166,15 +174,23 @@ async fn never_over() {
     for ((id, scope, window), seen) in &seen {
         assert!(*seen <= limit(&licenses, id), "quota {id} of `{scope}` until {window}: {seen}");
     }
+    stop_all(running.into_iter().flatten().collect()).await;
     let granted = granted(&server, &database);
     assert!(!granted.is_empty());
-    for id in ["a", "c", "g"] {
-        // Quotas of whole licenses, in one window: what was seen was set aside.
+    for (id, license, metric) in
+        [("a", "license-0", "requests"), ("c", "license-1", "rows"), ("g", "license-2", "epsilon")]
+    {
+        // Quotas of whole licenses, in one window: what was seen was set aside, and what is told as used too.
         let counter = granted.iter().find(|(counter, _)| counter.ends_with(&format!(",\"{id}\"]"))).unwrap();
         let seen: i128 = seen.iter().filter(|((quota, ..), _)| quota == id).map(|(_, seen)| seen).sum();
         assert!(seen <= counter.1 && counter.1 <= limit(&licenses, id), "{id}: {seen} of {counter:?}");
+        let used = used(&server, &database, license, metric);
+        assert!(used > 0 && used <= counter.1, "{id}: {used} used, {counter:?} set aside");
+        eprintln!(
+            "{id}: {seen} seen, {used} told as used, {} set aside: what is missing, crashes lost",
+            counter.1
+        );
     }
-    stop_all(running.into_iter().flatten().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
