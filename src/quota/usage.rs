@@ -4,6 +4,7 @@
 //! drop usage: what the store does not take waits.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -20,19 +21,25 @@ pub(super) struct Meter {
     gate: String,
     boot: Uuid,
     gathered: Mutex<HashMap<UsageKey, Amount>>,
-    /// The last batch, until the store has it. Held while it is sent.
+    /// What is on its way. Held while it is sent.
     sending: tokio::sync::Mutex<Sending>,
+    /// How many rows are on their way.
+    sent: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Sending {
     sequence: u64,
+    /// The last batch, until the store has it.
     unanswered: Option<UsageBatch>,
+    /// What goes after it.
+    rest: Vec<UsageRow>,
 }
 
 impl Meter {
     pub(super) fn new(store: Arc<dyn StateStore>, gate: String, boot: Uuid) -> Self {
-        Self { store, gate, boot, gathered: Mutex::default(), sending: tokio::sync::Mutex::default() }
+        let sending = tokio::sync::Mutex::default();
+        Self { store, gate, boot, gathered: Mutex::default(), sending, sent: AtomicUsize::new(0) }
     }
 
     /// Counts what was used, or takes back what was counted too much.
@@ -42,37 +49,34 @@ impl Meter {
 
     /// How many rows wait.
     pub(super) fn waiting(&self) -> usize {
-        self.gathered().len()
+        self.gathered().len() + self.sent.load(Relaxed)
     }
 
-    /// Hands everything to the store.
+    /// Hands what was counted before the call to the store. What is counted meanwhile is left to the next
+    /// call: under load there would be no end.
     pub(super) async fn flush(&self) -> Result<(), StoreError> {
         let mut sending = self.sending.lock().await;
+        self.send(&mut sending).await?;
+        sending.rest = self.gathered().drain().map(|(key, amount)| UsageRow { key, amount }).collect();
+        self.send(&mut sending).await
+    }
+
+    /// Sends batch after batch. Whatever becomes of the call, what the store may not have stays in `sending`.
+    async fn send(&self, sending: &mut Sending) -> Result<(), StoreError> {
         loop {
-            if sending.unanswered.is_none() {
-                let rows = self.gather();
-                if rows.is_empty() {
-                    return Ok(());
-                }
+            if sending.unanswered.is_none() && !sending.rest.is_empty() {
+                let next = sending.rest.len().saturating_sub(BATCH);
+                let rows = sending.rest.split_off(next);
                 sending.sequence += 1;
                 let (gate, boot, sequence) = (self.gate.clone(), self.boot, sending.sequence);
                 sending.unanswered = Some(UsageBatch { gate, boot, sequence, rows });
             }
-            if let Some(batch) = &sending.unanswered {
-                self.store.add_usage(batch).await?;
-            }
+            let rows = sending.unanswered.as_ref().map_or(0, |batch| batch.rows.len());
+            self.sent.store(rows + sending.rest.len(), Relaxed);
+            let Some(batch) = &sending.unanswered else { return Ok(()) };
+            self.store.add_usage(batch).await?;
             sending.unanswered = None;
         }
-    }
-
-    fn gather(&self) -> Vec<UsageRow> {
-        let mut gathered = self.gathered();
-        if gathered.len() <= BATCH {
-            return gathered.drain().map(|(key, amount)| UsageRow { key, amount }).collect();
-        }
-        let keys: Vec<UsageKey> = gathered.keys().take(BATCH).cloned().collect();
-        let taken = keys.into_iter().filter_map(|key| gathered.remove_entry(&key));
-        taken.map(|(key, amount)| UsageRow { key, amount }).collect()
     }
 
     fn gathered(&self) -> MutexGuard<'_, HashMap<UsageKey, Amount>> {

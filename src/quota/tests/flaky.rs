@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -21,6 +22,8 @@ pub(super) enum Fault {
     Before,
     /// It is done, and nobody hears of it.
     After,
+    /// It is done in as much time as a disk needs.
+    Slow,
 }
 
 pub(super) struct Flaky {
@@ -42,6 +45,9 @@ impl Flaky {
         let lost = || Err(StoreError::Unavailable("a test cut it off".to_owned()));
         if fault == Fault::Before as u8 {
             return lost();
+        }
+        if fault == Fault::Slow as u8 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let done = call.await;
         if fault == Fault::After as u8 { lost() } else { done }

@@ -99,3 +99,49 @@ async fn what_is_set_aside_without_an_answer_is_asked_for_again() {
     second.stop(NOW).await.unwrap();
     assert!(uses(&first, &of(&list, &all), NOW + SECOND * 10).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handing_in_ends_although_more_is_used_all_the_time() {
+    let flaky = Flaky::over(store());
+    flaky.fail(Fault::Slow);
+    let store: Arc<dyn StateStore> = flaky;
+    let quotas = gate(&store, "g");
+    let busy = quotas.clone();
+    let load = tokio::spawn(async move {
+        let nothing = usage(&[]);
+        loop {
+            assert!(uses(&busy, &of(&[], &nothing), NOW).await);
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..10 {
+        while quotas.unreported() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let tended = tokio::time::timeout(Duration::from_secs(5), quotas.tend(NOW)).await;
+        tended.expect("it ends").unwrap();
+    }
+    load.abort();
+}
+
+#[tokio::test]
+async fn usage_of_which_handing_in_was_broken_off_is_handed_in_later() {
+    let store = store();
+    let quotas = gate(&store, "g");
+    let (users, nothing) = ((0..3_500).map(|user| format!("user-{user}")).collect::<Vec<_>>(), usage(&[]));
+    for user in &users {
+        assert!(uses(&quotas, &Use { user, ..of(&[], &nothing) }, NOW).await);
+    }
+    for _ in 0..3 {
+        let mut tended = Box::pin(quotas.tend(NOW));
+        for _ in 0..3 {
+            assert!(tended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        drop(tended);
+        assert!(quotas.unreported() > 0);
+    }
+    quotas.tend(NOW).await.unwrap();
+    assert_eq!(total(&store, REQUESTS).await, Amount::whole(3_500));
+    assert_eq!(quotas.unreported(), 0);
+}
