@@ -7,12 +7,13 @@
 mod bucket;
 mod held;
 mod purse;
+mod reservation;
 mod usage;
 mod wanted;
 pub mod window;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use uuid::Uuid;
 
@@ -21,12 +22,14 @@ use crate::domain::outcome::QuotaState;
 use crate::domain::terms::Quota;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
-use crate::store::{StateStore, StoreError, Take};
+use crate::store::{Claim, StateStore, StoreError, Take};
 
 use bucket::{Bucket, Key, Unspent};
-use held::{Charge, Paid, Reservation, Settlement};
-pub use held::{Held, SettleError, Source};
+use held::{Charge, Claimable, Paid};
+pub use held::{Held, Source};
 use purse::SETTLED_WITHIN;
+pub use reservation::SettleError;
+use reservation::{Reservation, Settlement};
 use usage::Meter;
 use wanted::Wanted;
 
@@ -36,7 +39,7 @@ const RESERVATIONS: u64 = 64 << 20;
 /// The memory for settlements that may be asked for again.
 const SETTLEMENTS: u64 = 16 << 20;
 
-/// The memory for what was paid under a `request_id` and never used; the oldest is forgotten, and then used
+/// The memory for what was paid under a `request_id` and not used yet; the oldest is forgotten, and then used
 /// without being counted.
 const UNUSED: u64 = 4 << 20;
 
@@ -92,7 +95,9 @@ struct Shared {
     buckets: RwLock<HashMap<Key, Arc<Bucket>>>,
     reservations: Cache<Uuid, Reservation>,
     settlements: Cache<Uuid, Settlement>,
-    unused: Cache<String, Paid>,
+    /// One settles at a time.
+    settling: Mutex<()>,
+    unused: Cache<Claimable, Paid>,
     meter: Meter,
 }
 
@@ -107,7 +112,8 @@ impl Quotas {
             buckets: RwLock::default(),
             reservations: Cache::bounded_for(RESERVATIONS, within, Reservation::bytes),
             settlements: Cache::bounded_for(SETTLEMENTS, within, Settlement::bytes),
-            unused: Cache::bounded_for(UNUSED, held::REMEMBERED.unsigned_abs(), Paid::bytes),
+            settling: Mutex::new(()),
+            unused: Cache::bounded_for(UNUSED, within, Paid::bytes),
             meter,
         }))
     }
@@ -130,7 +136,7 @@ impl Quotas {
         if let Some((once, claim)) = &claim
             && self.was_claimed(&claim.request, once).await?
         {
-            return Ok(self.repeat(held, &claim.request, of, now).await);
+            return Ok(self.repeat(held, claim, of, now).await);
         }
         let mut reasons = Vec::new();
         for wanted in wanted.iter().filter(|wanted| wanted.is_asked) {
@@ -146,13 +152,13 @@ impl Quotas {
             if let Some((once, claim)) = &claim
                 && self.was_claimed(&claim.request, once).await?
             {
-                return Ok(self.repeat(Held::new(self, of), &claim.request, of, now).await);
+                return Ok(self.repeat(Held::new(self, of), claim, of, now).await);
             }
             return Err(Denied { reasons, states: self.states(&wanted) });
         }
         held.stand(self.states(&wanted));
         match claim {
-            Some((once, claim)) => held.claim(&claim, once).await.map_err(Denied::from),
+            Some((once, claim)) => held.claim(&claim, once, now).await.map_err(Denied::from),
             None => Ok(held),
         }
     }
@@ -182,39 +188,6 @@ impl Quotas {
     /// How the quotas stand, those of which that is known without asking the store.
     pub fn known(&self, of: &Use<'_>, now: Timestamp) -> Vec<QuotaState> {
         self.wanted(of, now).map(|wanted| self.states(&wanted)).unwrap_or_default()
-    }
-
-    /// Says how much of a reservation was used; the rest goes back. What is answered is durable. The same
-    /// settlement again is answered as before.
-    ///
-    /// # Errors
-    /// When there is no such reservation, more was used than it has, or the store cannot be reached; then it
-    /// is settled here, and handed in later.
-    pub async fn settle(
-        &self,
-        id: Uuid,
-        usage: &BTreeMap<String, f64>,
-    ) -> Result<Vec<QuotaState>, SettleError> {
-        let states = match self.0.reservations.get(&id) {
-            Some(reservation) => {
-                let used = reservation.check(usage)?;
-                // Whoever takes it out settles it, once.
-                let reservation = self.0.reservations.take(&id).ok_or(SettleError::Unknown)?;
-                let states = reservation.settle(&self.0.meter, &used);
-                let settlement = Settlement { usage: usage.clone(), states: states.clone() };
-                self.0.settlements.put(id, Arc::new(settlement));
-                states
-            }
-            None => {
-                let before = self.0.settlements.get(&id).ok_or(SettleError::Unknown)?;
-                if before.usage != *usage {
-                    return Err(SettleError::Otherwise);
-                }
-                before.states.clone()
-            }
-        };
-        self.0.meter.flush().await?;
-        Ok(states)
     }
 
     /// Hands usage to the store, and gives back what is held without demand.
@@ -265,12 +238,12 @@ impl Quotas {
 
     /// A repeat takes nothing; how the quotas stand is told all the same. Where the first was paid and never
     /// used, this is its use.
-    async fn repeat(&self, mut held: Held, request: &String, of: &Use<'_>, now: Timestamp) -> Held {
+    async fn repeat(&self, mut held: Held, claim: &Claim, of: &Use<'_>, now: Timestamp) -> Held {
         let states = match self.rehearse(of, now).await {
             Ok(states) | Err(Denied { states, .. }) => states,
         };
         held.stand(states);
-        held.repeats(request);
+        held.repeats(claim);
         held
     }
 

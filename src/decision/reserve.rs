@@ -53,14 +53,13 @@ impl Pdp {
                 Some(held)
             })
         };
-        let held = taken.unwrap_or_else(|Denied { reasons, states }| {
+        taken.unwrap_or_else(|Denied { reasons, states }| {
             decision.quotas = states;
             for reason in reasons {
                 deny(decision, reason);
             }
             None
-        });
-        held
+        })
     }
 
     /// Counts what was taken for an allow that is recorded; for any other it goes back, unless a repeat may

@@ -16,7 +16,7 @@ use super::{DecideError, Known, Pdp, deny, reserve, standing};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, Clock, Code, Decision, DecisionId, Effect, LicenseRef, Reason};
-use crate::quota::{Denied, Source, Use};
+use crate::quota::{Denied, Held, Source, Use};
 use crate::revocation::Watcher;
 
 /// The most metrics of one report.
@@ -51,6 +51,14 @@ pub struct Running {
     spared: AtomicBool,
     /// What it reported to.
     sources: Vec<Source>,
+}
+
+/// What a report took, until it is used.
+struct Drawn {
+    /// Nothing where it was only rehearsed.
+    held: Option<Held>,
+    /// How the quotas stand then.
+    states: Vec<QuotaState>,
 }
 
 /// What was asked and allowed, and what tells of changes since.
@@ -153,21 +161,26 @@ impl Running {
     pub async fn report(
         &mut self,
         usage: &BTreeMap<String, f64>,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
+        let now = clock.now();
         let reasons = check_report(usage);
-        let taken = if reasons.is_empty() { self.draw(usage, now).await } else { Err(Denied::from(reasons)) };
-        match taken {
-            Ok((states, sources)) => {
-                self.sources.retain(|known| sources.iter().all(|new| new.metric != known.metric));
-                self.sources.extend(sources);
-                Ok(Ok(states))
-            }
+        let drawn = if reasons.is_empty() { self.draw(usage, now).await } else { Err(Denied::from(reasons)) };
+        let drawn = match drawn {
+            Ok(drawn) => drawn,
             Err(denied) => {
                 let states = denied.states.clone();
-                Ok(self.end(denied, now).await?.map_or(Ok(states), Err))
+                return Ok(self.end(denied, now).await?.map_or(Ok(states), Err));
             }
+        };
+        // It may have waited for the state. What ends now gives back what it drew.
+        if let Some(ended) = self.ask_if_changed(clock).await? {
+            return Ok(Err(ended));
         }
+        let sources = drawn.held.as_ref().map(Held::sources).unwrap_or_default();
+        self.sources.retain(|known| sources.iter().all(|new| new.metric != known.metric));
+        self.sources.extend(sources);
+        Ok(Ok(self.consume(drawn, usage, now)))
     }
 
     /// Takes more from quotas, or says why not; that alone does not end the use.
@@ -179,33 +192,35 @@ impl Running {
         usage: &BTreeMap<String, f64>,
         now: Timestamp,
     ) -> Result<Vec<QuotaState>, Denied> {
-        Ok(self.draw(usage, now).await?.0)
+        let drawn = self.draw(usage, now).await?;
+        Ok(self.consume(drawn, usage, now))
     }
 
-    async fn draw(
-        &self,
-        usage: &BTreeMap<String, f64>,
-        now: Timestamp,
-    ) -> Result<(Vec<QuotaState>, Vec<Source>), Denied> {
-        let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) };
-        let quotas = &self.pdp.state.quotas;
+    fn more<'a>(&'a self, usage: &'a BTreeMap<String, f64>) -> Use<'a> {
+        Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) }
+    }
+
+    async fn draw(&self, usage: &BTreeMap<String, f64>, now: Timestamp) -> Result<Drawn, Denied> {
+        let (of, quotas) = (self.more(usage), &self.pdp.state.quotas);
         if self.request.dry_run {
-            return Ok((quotas.rehearse(&of, now).await?, Vec::new()));
+            return Ok(Drawn { held: None, states: quotas.rehearse(&of, now).await? });
         }
-        let held = quotas.reserve(&of, None, now).await?;
-        let sources = held.sources();
-        Ok((held.consume(&of, now), sources))
+        Ok(Drawn { held: Some(quotas.reserve(&of, None, now).await?), states: Vec::new() })
     }
 
-    /// Resolves when nothing is left of a quota that it reported to, whoever used it: see whether that
-    /// [ends](Self::end_emptied) it.
-    pub fn emptied(&self) -> impl Future<Output = ()> + use<> {
+    fn consume(&self, drawn: Drawn, usage: &BTreeMap<String, f64>, now: Timestamp) -> Vec<QuotaState> {
+        drawn.held.map_or(drawn.states, |held| held.consume(&self.more(usage), now))
+    }
+
+    /// Resolves when nothing is left of a quota that it reported to, whoever used it, with its place: see whether
+    /// that [ends](Self::end_emptied) it.
+    pub fn emptied(&self) -> impl Future<Output = usize> + use<> {
         let watched = if self.spared.load(Relaxed) { &[] } else { self.sources.as_slice() };
         let emptied: Vec<_> = watched.iter().map(|source| Box::pin(source.emptied())).collect();
         async {
             match emptied.is_empty() {
                 true => std::future::pending().await,
-                false => drop(futures_util::future::select_all(emptied).await),
+                false => futures_util::future::select_all(emptied).await.1,
             }
         }
     }
@@ -214,12 +229,17 @@ impl Running {
     ///
     /// # Errors
     /// As [`Pdp::check`].
-    pub async fn end_emptied(&mut self, now: Timestamp) -> Result<Option<Decision>, DecideError> {
-        // Where a window is over, the next report takes from another one.
-        let usage =
-            std::mem::take(&mut self.sources).into_iter().map(|source| (source.metric, 1.0)).collect();
-        let of = Use { is_request: false, ..reserve::of(&self.license, &self.request, &usage) };
-        let states = self.pdp.state.quotas.known(&of, now);
+    pub async fn end_emptied(
+        &mut self,
+        place: usize,
+        now: Timestamp,
+    ) -> Result<Option<Decision>, DecideError> {
+        if place >= self.sources.len() {
+            return Ok(None);
+        }
+        // Where its window is over, the next report takes from another one.
+        let usage = [(self.sources.swap_remove(place).metric.clone(), 1.0)].into();
+        let states = self.pdp.state.quotas.known(&self.more(&usage), now);
         self.end_if_empty(&usage, &states, now).await
     }
 

@@ -123,8 +123,8 @@ struct Going {
 enum Heard {
     /// Something changed that it hangs on.
     Change,
-    /// Nothing is left of what it reported to.
-    Emptied,
+    /// Nothing is left of what it reported to, in this place.
+    Emptied(usize),
     Said(Result<Option<Box<CheckStreamRequest>>, Status>),
 }
 
@@ -140,11 +140,11 @@ impl Going {
                 () = self.running.changed(&self.clock) => Heard::Change,
                 () = closing => return Err(status::undecided(DecideError::Closing)),
                 said = self.said.message() => Heard::Said(said.map(|said| said.map(Box::new))),
-                () = emptied => Heard::Emptied,
+                place = emptied => Heard::Emptied(place),
             };
             let end = match heard {
                 Heard::Change => self.running.ask_again(&self.clock).await,
-                Heard::Emptied => self.running.end_emptied(self.clock.now()).await,
+                Heard::Emptied(place) => self.running.end_emptied(place, self.clock.now()).await,
                 Heard::Said(Ok(Some(said))) => return Box::pin(self.report(*said)).await,
                 // The caller is done, or gone.
                 Heard::Said(Ok(None) | Err(_)) => return Ok(None),
@@ -162,14 +162,10 @@ impl Going {
         };
         let usage = usage.into_iter().collect();
         let now = self.clock.now();
-        let states = match self.running.report(&usage, now).await.map_err(status::undecided)? {
+        let states = match self.running.report(&usage, &self.clock).await.map_err(status::undecided)? {
             Err(decision) => return Ok(Some(ended(decision))),
             Ok(states) => states,
         };
-        let cut = self.running.ask_if_changed(&self.clock).await.map_err(status::undecided)?;
-        if let Some(decision) = cut {
-            return Ok(Some(ended(decision)));
-        }
         let empty = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
         let stage = empty.map_or_else(|| Stage::Running(self), |ended| Stage::Ending(Box::new(ended)));
         Ok(Some((message(taken(states)), stage)))

@@ -4,8 +4,8 @@
 //! more than the limit. Refuses to spend what it does not hold, and to hold much of what is left.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 use uuid::Uuid;
@@ -21,9 +21,6 @@ const LASTS: i64 = 15;
 
 /// The share of what is left that one chunk may take, so that other gates find something.
 const SHARE: u32 = 8;
-
-/// For how long what was taken and goes back at once, since the use was denied after all, may be missed.
-const TAKEN_BACK: Duration = Duration::from_millis(20);
 
 /// A counter, the beginning of a window, and the limit in it.
 pub(super) type Key = (String, Timestamp, Amount);
@@ -41,6 +38,8 @@ pub(super) struct Bucket {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Wakes those who wait for the end.
     emptied: Notify,
+    /// How many those are.
+    watchers: AtomicUsize,
 }
 
 /// The turn to ask the store.
@@ -68,7 +67,15 @@ enum Attempt {
 
 impl Bucket {
     pub(super) fn new(name: String, window: Window, limit: Amount) -> Self {
-        Self { name, window, limit, purse: Mutex::default(), turn: Arc::default(), emptied: Notify::new() }
+        Self {
+            name,
+            window,
+            limit,
+            purse: Mutex::default(),
+            turn: Arc::default(),
+            emptied: Notify::new(),
+            watchers: AtomicUsize::new(0),
+        }
     }
 
     /// Spends `need`, from memory where it can. With nothing needed, only wants something to be left.
@@ -124,7 +131,7 @@ impl Bucket {
         }
         purse.left -= need;
         purse.spent += need;
-        self.tell_if_empty(&purse);
+        purse.pending += need;
         let low = purse.left < purse.chunk.divided_by(2) && purse.chunk > need;
         if low && purse.remaining.is_some_and(Amount::is_positive) {
             Attempt::SpentAndLow
@@ -185,17 +192,22 @@ impl Bucket {
         if !want.is_positive() {
             return Ok(Amount::ZERO);
         }
-        self.lock().unanswered = Some(Take {
+        self.lock().unanswered = Some(Take { want, least, ..self.look(gate) });
+        self.find_out(store, now).await
+    }
+
+    /// What only asks how much is left.
+    fn look(&self, gate: &str) -> Take {
+        Take {
             counter: self.name.clone(),
             window: self.window.start,
             ends: self.window.end.unwrap_or(Timestamp::MAX),
             lease: Uuid::new_v4(),
             gate: gate.to_owned(),
-            want,
-            least,
+            want: Amount::ZERO,
+            least: Amount::ZERO,
             limit: self.limit,
-        });
-        self.find_out(store, now).await
+        }
     }
 
     /// Asks what was asked without an answer, if anything was. In turn only.
@@ -204,14 +216,13 @@ impl Bucket {
         let taken = store.take(&take).await?;
         let mut purse = self.lock();
         purse.unanswered = None;
-        purse.remaining = Some(taken.remaining);
         if taken.granted.is_positive() {
             purse.used_at = Some(now);
             purse.left += taken.granted;
             purse.chunk = taken.granted;
             purse.leases.push(Lease { id: take.lease, amount: taken.granted, spent_at: None });
         }
-        self.tell_if_empty(&purse);
+        self.hear(&mut purse, taken.remaining);
         Ok(taken.granted)
     }
 
@@ -232,11 +243,47 @@ impl Bucket {
         demand.min(share).in_portions_of(grain).max(least)
     }
 
-    /// Puts back what was spent and not used.
-    pub(super) fn put_back(&self, amount: Amount) {
+    /// What was spent is used.
+    pub(super) fn confirm(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, amount: Amount) {
         let mut purse = self.lock();
-        purse.left += amount;
-        purse.spent -= amount;
+        purse.pending -= amount;
+        if purse.is_empty() && !purse.dry && self.is_watched() {
+            drop(purse);
+            self.find_out_what_is_left(store, gate);
+        }
+    }
+
+    /// What was spent is not used after all.
+    pub(super) fn release(&self, amount: Amount) {
+        let mut purse = self.lock();
+        purse.pending -= amount;
+        purse.put_back(amount);
+    }
+
+    /// What was used turned out to be more than was needed.
+    pub(super) fn put_back(&self, amount: Amount) {
+        self.lock().put_back(amount);
+    }
+
+    /// Asks whether the end is there, for others may have given back, unless somebody asks the store already.
+    fn find_out_what_is_left(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str) {
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
+        let (bucket, store, look) = (Arc::clone(self), Arc::clone(store), self.look(gate));
+        tokio::spawn(async move {
+            let _turn = turn;
+            if let Ok(looked) = store.take(&look).await {
+                bucket.hear(&mut bucket.lock(), looked.remaining);
+            }
+        });
+    }
+
+    /// The store says what it has left.
+    fn hear(&self, purse: &mut Purse, remaining: Amount) {
+        purse.remaining = Some(remaining);
+        purse.dry = purse.is_empty();
+        if purse.dry {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// What is left for this gate, as far as it knows; `None` before the store was asked.
@@ -245,27 +292,30 @@ impl Bucket {
         purse.remaining.map(|remaining| remaining + purse.left)
     }
 
-    /// Resolves when nothing is left, as far as this gate knows, and stays so for a moment.
+    /// Resolves when nothing is left, as far as this gate knows.
     pub(super) async fn emptied(&self) {
         loop {
             let mut told = pin!(self.emptied.notified());
             // Before looking, so that nothing is missed in between.
             told.as_mut().enable();
-            if self.lock().is_empty() {
-                tokio::time::sleep(TAKEN_BACK).await;
-                if self.lock().is_empty() {
-                    return;
-                }
-            } else {
-                told.await;
+            if self.lock().dry {
+                return;
             }
+            told.await;
         }
     }
 
-    fn tell_if_empty(&self, purse: &Purse) {
-        if purse.is_empty() {
-            self.emptied.notify_waiters();
-        }
+    /// Keeps it, and has its end found out, until it is not [watched](Self::unwatch) any more.
+    pub(super) fn watch(&self) {
+        self.watchers.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn unwatch(&self) {
+        self.watchers.fetch_sub(1, Relaxed);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.watchers.load(Relaxed) > 0
     }
 
     /// What is held and not spent.
@@ -305,8 +355,8 @@ impl Bucket {
         }
         // Not before: who finds it closed forgets it, and what is still on its way back.
         let mut purse = self.lock();
-        let empty =
-            (is_idle(purse.asked_at, now) || all) && purse.leases.is_empty() && !purse.left.is_positive();
+        let idle = is_idle(purse.asked_at, now) && !self.is_watched();
+        let empty = (idle || all) && purse.leases.is_empty() && !purse.left.is_positive();
         purse.closed |= empty;
         Ok(empty)
     }

@@ -3,22 +3,21 @@
 //! Refuses to leak: what is neither committed nor claimed goes back when it is dropped, as it is when a
 //! caller goes away in the middle of a check.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::bucket::Bucket;
-use super::usage::Meter;
+use super::reservation::Reservation;
 use super::{Once, Quotas, REQUESTS, Use, Wanted, unreachable};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
-use crate::store::{Claim, Claimed, StoreError, UsageKey};
+use crate::store::{Claim, Claimed, UsageKey};
 
 /// How long a request is known as the same when it comes again, at least: callers repeat after an outage.
-pub(super) const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
 /// And at most, where a window never ends; longer than any month.
 const NEVER_LONGER: SignedDuration = SignedDuration::from_hours(32 * 24);
@@ -26,19 +25,25 @@ const NEVER_LONGER: SignedDuration = SignedDuration::from_hours(32 * 24);
 /// What was taken from one quota.
 #[derive(Clone, Debug)]
 pub(super) struct Charge {
-    bucket: Arc<Bucket>,
-    metric: String,
-    amount: Amount,
+    pub(super) bucket: Arc<Bucket>,
+    id: String,
+    pub(super) metric: String,
+    pub(super) amount: Amount,
 }
 
 impl Charge {
     pub(super) fn of(wanted: &Wanted<'_>, bucket: Arc<Bucket>) -> Self {
-        Self { bucket, metric: wanted.quota.metric.clone(), amount: wanted.need }
+        Self { bucket, id: wanted.quota.id.clone(), metric: wanted.quota.metric.clone(), amount: wanted.need }
+    }
+
+    /// Whether it is this quota, in this window, that it was taken from.
+    fn is_of(&self, state: &QuotaState) -> bool {
+        self.id == state.id && self.bucket.key().1 == state.began_at
     }
 }
 
 /// A quota that a use which goes on has taken from.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Source {
     bucket: Arc<Bucket>,
     /// What was taken.
@@ -46,10 +51,40 @@ pub struct Source {
 }
 
 impl Source {
+    fn of(charge: &Charge) -> Self {
+        charge.bucket.watch();
+        Self { bucket: Arc::clone(&charge.bucket), metric: charge.metric.clone() }
+    }
+
     /// Resolves when nothing is left in the window that was taken from, whoever used it, as far as this gate knows.
     pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
         let bucket = Arc::clone(&self.bucket);
         async move { bucket.emptied().await }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.bucket.unwatch();
+    }
+}
+
+/// What a claim is made for: a request, and the question that comes with it.
+pub(super) type Claimable = (String, [u8; 32]);
+
+/// What was paid for a request that may be claimed, and not used yet.
+#[derive(Debug)]
+pub(super) struct Paid {
+    charges: Vec<Charge>,
+    usage: Vec<(String, Amount)>,
+    at: Timestamp,
+}
+
+impl Paid {
+    /// What it takes in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        // With the request.
+        size_of::<Self>() + 256 + (self.charges.len() + self.usage.len()) * 160
     }
 }
 
@@ -60,9 +95,11 @@ pub struct Held {
     states: Vec<QuotaState>,
     /// How much is used, by metric.
     usage: Vec<(String, Amount)>,
-    /// The request that may be claimed for it: then a repeat takes nothing, so this one stays paid whatever becomes
+    /// What may be claimed for it, since when: then a repeat takes nothing, so this one stays paid whatever becomes
     /// of it, and the repeat may use it.
-    claimed: Option<String>,
+    claimed: Option<(Claimable, Timestamp)>,
+    /// Whether it takes what was paid before.
+    paid: bool,
     repeat: bool,
 }
 
@@ -78,6 +115,7 @@ impl Held {
             states: Vec::new(),
             usage: named.chain(request).collect(),
             claimed: None,
+            paid: false,
             repeat: false,
         }
     }
@@ -90,35 +128,48 @@ impl Held {
         self.states = states;
     }
 
-    /// Repeats a request that was claimed: takes nothing, but may use what was paid for it and never used.
-    pub(super) fn repeats(&mut self, request: &String) {
-        match self.quotas.0.unused.take(request) {
+    /// Repeats a request that was claimed: takes nothing, but may use what was paid for it and not used.
+    pub(super) fn repeats(&mut self, claim: &Claim) {
+        let claimable = (claim.request.clone(), claim.question);
+        match self.quotas.0.unused.take(&claimable) {
             Some(paid) => {
                 self.charges.clone_from(&paid.charges);
                 self.usage.clone_from(&paid.usage);
-                self.claimed = Some(request.clone());
+                self.claimed = Some((claimable, paid.at));
+                self.paid = true;
             }
             None => self.repeat = true,
         }
     }
 
     /// Makes it count once under the caller's id; a repeat gives everything back.
-    pub(super) async fn claim(mut self, claim: &Claim, once: &Once<'_>) -> Result<Self, Reason> {
+    pub(super) async fn claim(
+        mut self,
+        claim: &Claim,
+        once: &Once<'_>,
+        now: Timestamp,
+    ) -> Result<Self, Reason> {
         // From here on it may be claimed: dropping it in the middle must not give anything back, or the
         // repeat would use what nobody paid for.
-        self.claimed = Some(claim.request.clone());
+        let claimable = (claim.request.clone(), claim.question);
+        self.claimed = Some((claimable.clone(), now));
         let claimed = self.quotas.0.store.claim(claim).await.map_err(|error| unreachable(&error))?;
         match claimed {
-            Claimed::First => return Ok(self),
+            Claimed::First => {
+                // An earlier try was paid too, and will not be claimed any more.
+                if let Some(paid) = self.quotas.0.unused.take(&claimable) {
+                    paid.charges.iter().for_each(|charge| charge.bucket.put_back(charge.amount));
+                }
+            }
             Claimed::Before(question) => {
                 self.claimed = None;
                 self.put_back();
                 if question != once.question {
                     return Err(conflict(once));
                 }
+                self.repeats(claim);
             }
         }
-        self.repeat = true;
         Ok(self)
     }
 
@@ -130,9 +181,7 @@ impl Held {
     /// What it takes from, to be watched by a use that goes on.
     pub fn sources(&self) -> Vec<Source> {
         let taken_from = self.charges.iter().filter(|charge| charge.amount.is_positive());
-        let source =
-            |charge: &Charge| Source { bucket: Arc::clone(&charge.bucket), metric: charge.metric.clone() };
-        taken_from.map(source).collect()
+        taken_from.map(Source::of).collect()
     }
 
     /// The use takes place: counts it, and returns the id under which it can be settled for less, where
@@ -141,12 +190,16 @@ impl Held {
         if self.repeat {
             return None;
         }
+        let now = self.claimed.as_ref().map_or(now, |(_, paid_at)| *paid_at);
         let (charges, usage) = self.count(of, now);
         if charges.iter().all(|charge| !charge.amount.is_positive()) {
             return None;
         }
-        let id = Uuid::new_v4();
-        let (key, states) = (key(of, "", now), std::mem::take(&mut self.states));
+        let states = std::mem::take(&mut self.states);
+        let placed =
+            |state: QuotaState| Some((charges.iter().position(|charge| charge.is_of(&state))?, state));
+        let states = states.into_iter().filter_map(placed).collect();
+        let (id, key) = (Uuid::new_v4(), key(of, "", now));
         self.quotas.0.reservations.put(id, Arc::new(Reservation { charges, usage, key, states }));
         Some(id)
     }
@@ -161,6 +214,7 @@ impl Held {
 
     fn count(&mut self, of: &Use<'_>, now: Timestamp) -> (Vec<Charge>, Vec<(String, Amount)>) {
         self.claimed = None;
+        self.confirm();
         let usage = std::mem::take(&mut self.usage);
         for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
             self.quotas.0.meter.add(key(of, metric, now), *amount);
@@ -168,22 +222,38 @@ impl Held {
         (std::mem::take(&mut self.charges), usage)
     }
 
+    /// What was taken stays taken.
+    fn confirm(&mut self) {
+        let quotas = &self.quotas.0;
+        if !std::mem::replace(&mut self.paid, true) {
+            for charge in &self.charges {
+                charge.bucket.confirm(&quotas.store, &quotas.gate, charge.amount);
+            }
+        }
+    }
+
     fn put_back(&mut self) {
         for charge in self.charges.drain(..) {
-            charge.bucket.put_back(charge.amount);
+            match self.paid {
+                true => charge.bucket.put_back(charge.amount),
+                false => charge.bucket.release(charge.amount),
+            }
         }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        match self.claimed.take() {
-            Some(request) => {
-                let (charges, usage) = (std::mem::take(&mut self.charges), std::mem::take(&mut self.usage));
-                self.quotas.0.unused.put(request, Arc::new(Paid { charges, usage }));
-            }
-            None => self.put_back(),
+        let Some((claimable, at)) = self.claimed.take() else { return self.put_back() };
+        let unused = &self.quotas.0.unused;
+        if let Some(paid) = unused.take(&claimable) {
+            // It is claimed once, and was paid before.
+            unused.put(claimable, paid);
+            return self.put_back();
         }
+        self.confirm();
+        let (charges, usage) = (std::mem::take(&mut self.charges), std::mem::take(&mut self.usage));
+        self.quotas.0.unused.put(claimable, Arc::new(Paid { charges, usage, at }));
     }
 }
 
@@ -231,126 +301,4 @@ fn key(of: &Use<'_>, metric: &str, now: Timestamp) -> UsageKey {
 /// The beginning of the hour, in UTC.
 fn hour(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second().div_euclid(3_600) * 3_600).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// What was paid for a request that may be claimed, and never used.
-#[derive(Debug)]
-pub(super) struct Paid {
-    charges: Vec<Charge>,
-    usage: Vec<(String, Amount)>,
-}
-
-impl Paid {
-    /// What it takes in memory, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        // With the request.
-        size_of::<Self>() + 256 + (self.charges.len() + self.usage.len()) * 160
-    }
-}
-
-/// How a reservation was settled.
-#[derive(Debug)]
-pub(super) struct Settlement {
-    pub(super) usage: BTreeMap<String, f64>,
-    pub(super) states: Vec<QuotaState>,
-}
-
-impl Settlement {
-    /// What it takes in memory, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + (self.usage.len() + self.states.len()) * 160
-    }
-}
-
-/// What was taken and may be settled for less.
-#[derive(Debug)]
-pub(super) struct Reservation {
-    charges: Vec<Charge>,
-    usage: Vec<(String, Amount)>,
-    key: UsageKey,
-    states: Vec<QuotaState>,
-}
-
-/// Why a reservation was not settled.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettleError {
-    /// It is too old, or it is another gate's.
-    #[error("this gate has no such reservation: its time is over, or another gate made it")]
-    Unknown,
-    /// It was settled, and for something else.
-    #[error("this reservation was settled already, for other amounts")]
-    Otherwise,
-    /// More was used than was reserved.
-    #[error("`{metric}`: {used} is more than the {reserved} that were reserved")]
-    TooMuch {
-        /// Of what.
-        metric: String,
-        /// What was said to be used.
-        used: Amount,
-        /// What was reserved.
-        reserved: Amount,
-    },
-    /// It is settled, and the store does not know it yet.
-    #[error("it is settled, and will be handed in when that is possible: {0}")]
-    NotHandedIn(#[from] StoreError),
-    /// The amount is not one.
-    #[error("`{0}` must be a finite amount of at least 0")]
-    NotAnAmount(String),
-}
-
-impl Reservation {
-    /// What it takes in memory, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        let key = &self.key;
-        let texts = [&key.issuer, &key.license, &key.assignee, &key.user, &key.project];
-        size_of::<Self>()
-            + texts.into_iter().map(String::len).sum::<usize>()
-            + (self.charges.len() + self.usage.len() + self.states.len()) * 160
-    }
-
-    /// What was used of each metric.
-    pub(super) fn check(&self, usage: &BTreeMap<String, f64>) -> Result<Vec<(String, Amount)>, SettleError> {
-        let reserved = |metric: &str| {
-            let found = self.usage.iter().find(|(name, _)| name == metric);
-            found.map_or(Amount::ZERO, |(_, amount)| *amount)
-        };
-        for (metric, amount) in usage {
-            let used = Amount::used(*amount).ok_or_else(|| SettleError::NotAnAmount(metric.clone()))?;
-            let reserved = reserved(metric);
-            if used > reserved {
-                return Err(SettleError::TooMuch { metric: metric.clone(), used, reserved });
-            }
-        }
-        let used = self.usage.iter().map(|(metric, reserved)| {
-            let used = match usage.get(metric) {
-                Some(amount) => Amount::used(*amount).unwrap_or(*reserved),
-                None if metric == REQUESTS => *reserved,
-                None => Amount::ZERO,
-            };
-            (metric.clone(), used)
-        });
-        Ok(used.collect())
-    }
-
-    /// Gives the rest back, and takes it off what was counted.
-    pub(super) fn settle(&self, meter: &Meter, used: &[(String, Amount)]) -> Vec<QuotaState> {
-        let unused = |metric: &str, reserved: Amount| {
-            let used = used.iter().find(|(name, _)| name == metric).map_or(Amount::ZERO, |(_, used)| *used);
-            (reserved - used).max(Amount::ZERO)
-        };
-        for (metric, reserved) in &self.usage {
-            let unused = unused(metric, *reserved);
-            if unused.is_positive() {
-                meter.add(UsageKey { metric: metric.clone(), ..self.key.clone() }, -unused);
-            }
-        }
-        for charge in &self.charges {
-            charge.bucket.put_back(unused(&charge.metric, charge.amount));
-        }
-        let now = self.states.iter().zip(&self.charges).map(|(state, charge)| QuotaState {
-            remaining: charge.bucket.remaining().unwrap_or(state.remaining).min(state.limit),
-            ..state.clone()
-        });
-        now.collect()
-    }
 }

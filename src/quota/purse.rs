@@ -18,8 +18,11 @@ const AVERAGED: i128 = 5_000;
 /// After this time in which nothing is used, what is held goes back.
 const IDLE: SignedDuration = SignedDuration::from_secs(3);
 
-/// For how long a spent lease is kept, since a reservation may still be settled for less.
+/// For how long a reservation may be settled for less, and what was paid under a `request_id` waits for its use.
 pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// For how long a spent lease is kept: one may come after the other.
+const COMES_BACK_WITHIN: SignedDuration = SignedDuration::from_mins(20);
 
 /// What a gate holds of one counter in one window.
 #[derive(Debug, Default)]
@@ -30,6 +33,10 @@ pub(super) struct Purse {
     pub(super) leases: Vec<Lease>,
     /// What the store had left when it was last asked.
     pub(super) remaining: Option<Amount>,
+    /// Spent by checks of which it is not decided yet whether they use it.
+    pub(super) pending: Amount,
+    /// The store was asked, and nothing is left anywhere, as far as it knew.
+    pub(super) dry: bool,
     /// Spent since the last refill.
     pub(super) spent: Amount,
     pub(super) refilled_at: Option<Timestamp>,
@@ -72,9 +79,17 @@ pub(super) enum Return {
 }
 
 impl Purse {
-    /// Whether the store had nothing left, and nothing is held.
+    /// Whether the store had nothing left when it was last asked, and nothing is held or may come back at once.
     pub(super) fn is_empty(&self) -> bool {
-        !self.left.is_positive() && self.remaining.is_some_and(|remaining| !remaining.is_positive())
+        let nothing_held = !self.left.is_positive() && !self.pending.is_positive();
+        nothing_held && self.remaining.is_some_and(|remaining| !remaining.is_positive())
+    }
+
+    /// Puts back what was spent and not used.
+    pub(super) fn put_back(&mut self, amount: Amount) {
+        self.left += amount;
+        self.spent -= amount;
+        self.dry &= !amount.is_positive();
     }
 
     /// Takes what was spent since the last refill into the demand: a mean that fades with time, as of an
@@ -95,6 +110,8 @@ impl Purse {
     /// was spent of a lease stays with it as long as it may come back.
     pub(super) fn collect(&mut self, now: Timestamp, all: bool) {
         let goes_back = is_idle(self.used_at, now) || all;
+        // What goes back may have been spent of earlier leases, and what of those stays was spent later then.
+        let shifts = goes_back && self.left.is_positive();
         if goes_back {
             self.chunk = Amount::ZERO;
         }
@@ -104,9 +121,10 @@ impl Purse {
             self.left -= back;
             self.remaining = self.remaining.map(|remaining| remaining + back);
             lease.amount -= back;
-            lease.spent_at = (covered >= self.left).then(|| lease.spent_at.unwrap_or(now));
+            let since = lease.spent_at.filter(|_| !shifts).unwrap_or(now);
+            lease.spent_at = (covered >= self.left).then_some(since);
             covered += lease.amount;
-            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > SETTLED_WITHIN);
+            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > COMES_BACK_WITHIN);
             if all || settled || !lease.amount.is_positive() {
                 self.returned.push_back(Return::Rest(lease.id, back));
             } else {

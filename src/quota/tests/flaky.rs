@@ -22,6 +22,10 @@ pub(super) enum Fault {
     Before,
     /// It is done, and nobody hears of it.
     After,
+    /// Claims are not made.
+    NoClaim,
+    /// Claims are made, and nobody hears of it.
+    LostClaim,
     /// It is done in as much time as a disk needs.
     Slow,
 }
@@ -115,7 +119,13 @@ impl StateStore for Flaky {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        self.through(self.inner.claim(claim)).await
+        let fault = self.fault.load(Ordering::Relaxed);
+        let lost = Err(StoreError::Unavailable("a test cut it off".to_owned()));
+        if fault == Fault::NoClaim as u8 {
+            return lost;
+        }
+        let claimed = self.through(self.inner.claim(claim)).await;
+        if fault == Fault::LostClaim as u8 { lost } else { claimed }
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {

@@ -61,6 +61,76 @@ async fn a_lease_lasts_as_long_as_what_was_spent_of_it_may_come_back() {
 }
 
 #[tokio::test]
+async fn what_goes_back_of_another_lease_leaves_one_that_lasts() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 200.0, QuotaScope::License) }];
+    let (hundred, nothing) = (usage(&[("rows", 100.0)]), usage(&[("rows", 0.0)]));
+    let of = of(&list, &hundred);
+    let minute = |minutes: i64| NOW + SECOND * i32::try_from(minutes * 60).unwrap();
+    let early = first.reserve(&of, None, NOW).await.unwrap().commit(&of, NOW).unwrap();
+    first.tend(minute(1)).await.unwrap();
+    let late = first.reserve(&of, None, minute(9)).await.unwrap().commit(&of, minute(9)).unwrap();
+    first.settle(early, &nothing).await.unwrap();
+    for later in 10..28 {
+        first.tend(minute(later)).await.unwrap();
+    }
+    first.settle(late, &nothing).await.unwrap();
+    first.tend(minute(28)).await.unwrap();
+    assert!(uses(&second, &Use { usage: &usage(&[("rows", 200.0)]), ..of }, minute(28)).await);
+}
+
+#[tokio::test]
+async fn what_was_paid_and_not_claimed_goes_back_when_it_is_paid_again() {
+    let flaky = Flaky::over(store());
+    let store: Arc<dyn StateStore> = flaky.clone();
+    let quotas = gate(&store, "g");
+    let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
+    let of = of(&list, &four);
+    let once = |question: u8| Once { request_id: "r", question: [question; 32] };
+    for other in [1, 2] {
+        flaky.fail(Fault::NoClaim);
+        assert!(quotas.reserve(&of, Some(&once(other)), NOW).await.is_err());
+        assert!(quotas.reserve(&of, Some(&once(other)), NOW).await.is_err(), "and is not paid a third time");
+    }
+    flaky.fail(Fault::None);
+    assert!(quotas.reserve(&of, Some(&once(2)), NOW).await.is_err(), "8 are paid, of 10");
+    // With room for one more.
+    let quotas = gate(&store, "h");
+    let more = vec![quota("r", "rows", 20.0, QuotaScope::License)];
+    let of = Use { quotas: &more, ..of };
+    flaky.fail(Fault::NoClaim);
+    assert!(quotas.reserve(&of, Some(&once(2)), NOW).await.is_err());
+    flaky.fail(Fault::None);
+    let held = quotas.reserve(&of, Some(&once(2)), NOW).await.unwrap();
+    assert!(held.commit(&of, NOW).is_some());
+    assert!(quotas.reserve(&of, Some(&once(2)), NOW).await.unwrap().commit(&of, NOW).is_none());
+    quotas.tend(NOW).await.unwrap();
+    assert_eq!(total(&store, "rows").await, Amount::whole(4));
+    assert_eq!(quotas.rehearse(&of, NOW).await.unwrap()[0].remaining, Amount::whole(16));
+}
+
+#[tokio::test]
+async fn a_claim_without_an_answer_is_used_by_the_next_who_asks() {
+    let flaky = Flaky::over(store());
+    let store: Arc<dyn StateStore> = flaky.clone();
+    let quotas = gate(&store, "g");
+    let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
+    let of = of(&list, &four);
+    let once = Once { request_id: "r", question: [1; 32] };
+    flaky.fail(Fault::LostClaim);
+    assert!(quotas.reserve(&of, Some(&once), NOW).await.is_err());
+    flaky.fail(Fault::None);
+    let later = NOW + SECOND * 3_600;
+    assert!(quotas.reserve(&of, Some(&once), later).await.unwrap().commit(&of, later).is_some());
+    assert!(quotas.reserve(&of, Some(&once), later).await.unwrap().commit(&of, later).is_none());
+    quotas.tend(later).await.unwrap();
+    let rows = store.usage(&UsageFilter::default(), None, 10).await.unwrap();
+    assert!(rows.iter().all(|row| row.key.hour == NOW), "it counts when it was paid: {rows:?}");
+    assert_eq!(total(&store, "rows").await, Amount::whole(4));
+}
+
+#[tokio::test]
 async fn what_is_set_aside_for_who_went_away_is_known() {
     let store = store();
     let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];

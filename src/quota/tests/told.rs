@@ -68,3 +68,42 @@ async fn a_settlement_that_comes_late_tells_what_is_left_after_it() {
     let states = quotas.settle(id, &usage(&[("rows", 3.0)])).await.unwrap();
     assert_eq!(remaining(&states), [Amount::whole(7)]);
 }
+
+/// Whether it is told, in a moment, that nothing is left.
+async fn is_emptied(source: &Source) -> bool {
+    tokio::time::timeout(Duration::from_millis(50), source.emptied()).await.is_ok()
+}
+
+#[tokio::test]
+async fn who_watches_hears_of_the_end_and_of_nothing_that_comes_back() {
+    let store = store();
+    let (quotas, other) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![quota("q", "rows", 10.0, QuotaScope::License)];
+    let (one, four) = (usage(&[("rows", 1.0)]), usage(&[("rows", 4.0)]));
+    let (five, nine) = (usage(&[("rows", 5.0)]), usage(&[("rows", 9.0)]));
+    // Another gate holds four, for a while.
+    let elsewhere = other.reserve(&of(&list, &four), None, NOW).await.unwrap();
+    let held = quotas.reserve(&Use { is_request: false, ..of(&list, &one) }, None, NOW).await.unwrap();
+    let source = held.sources().remove(0);
+    held.consume(&of(&list, &one), NOW);
+    let rest = quotas.reserve(&of(&list, &five), None, NOW).await.unwrap();
+    assert!(!is_emptied(&source).await, "it may yet come back");
+    drop(rest);
+    assert!(!is_emptied(&source).await);
+    let rest = quotas.reserve(&of(&list, &five), None, NOW).await.unwrap();
+    drop(elsewhere);
+    other.stop(NOW).await.unwrap();
+    assert!(rest.commit(&of(&list, &five), NOW).is_some());
+    assert!(!is_emptied(&source).await, "four went back elsewhere");
+    assert!(quotas.reserve(&of(&list, &nine), None, NOW).await.is_err());
+    assert!(uses(&quotas, &of(&list, &four), NOW).await);
+    assert!(is_emptied(&source).await);
+    // Who watches keeps what is watched.
+    let later = NOW + SignedDuration::from_hours(1);
+    quotas.tend(later).await.unwrap();
+    quotas.tend(later + SignedDuration::from_mins(30)).await.unwrap();
+    assert_eq!(quotas.0.buckets.read().unwrap().len(), 1);
+    drop(source);
+    quotas.tend(later + SignedDuration::from_mins(30)).await.unwrap();
+    assert_eq!(quotas.0.buckets.read().unwrap().len(), 0);
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
+use tollgate::proto::v1::GetUsageRequest;
 
 use super::{admin, gates, is_denied_with, metered};
 use crate::gate::{Site, ask, is_allowed};
@@ -54,4 +55,8 @@ async fn what_waited_for_a_quota_or_an_acceptance_is_asked_about_again() {
     let ended = stream.ended().await;
     assert_eq!(ended.reasons[0].code, "REVOKED", "{ended:?}");
     held.wait().unwrap();
+    // What nobody was told to use is not used.
+    sleep(Duration::from_millis(600)).await;
+    let rows = admin.usage(GetUsageRequest { metric: "rows".to_owned(), ..Default::default() }).await;
+    assert!(rows.iter().all(|row| row.license_id != "stream"), "{rows:?}");
 }

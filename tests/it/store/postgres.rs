@@ -145,6 +145,26 @@ async fn a_take_that_is_repeated_while_it_runs_takes_once() {
     }
 }
 
+/// Also where it took so much that the repeat finds too little.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_take_finds_what_the_first_left_too_little_for() {
+    let Some(server) = server() else { return };
+    let database = server.database();
+    let config = server.config(&database);
+    let stores = [PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap()];
+    let most = |amount: u64| Take { least: whole(amount), ..take(amount) };
+    // A row is there, so that takes wait for each other.
+    stores[0].take(&most(1)).await.unwrap();
+    let same = most(60);
+    let held = "BEGIN; SELECT 1 FROM tollgate_quota FOR UPDATE; SELECT pg_sleep(1); COMMIT";
+    let mut holder = server.hold(&database, held);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (first, second) = tokio::join!(stores[0].take(&same), stores[1].take(&same));
+    assert_eq!((first.unwrap().granted, second.unwrap().granted), (whole(60), whole(60)));
+    assert_eq!(stores[0].take(&most(40)).await.unwrap().granted, Amount::ZERO, "39 are left");
+    holder.wait().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_many_gates_add_up_and_never_block_each_other() {
     let Some(stores) = stores::<2>().await else { return };
@@ -263,7 +283,7 @@ async fn amounts_too_large_to_add_become_the_largest() {
 #[tokio::test]
 async fn a_gate_whose_clock_is_ahead_ends_no_window_of_others() {
     let Some([store]) = stores::<1>().await else { return };
-    let now = Timestamp::now();
+    let now = Timestamp::from_second(crate::gate::now()).unwrap();
     let hours = SignedDuration::from_hours;
     let ending = |ends: Timestamp, counter: &str| Take {
         counter: counter.to_owned(),
