@@ -131,8 +131,14 @@ impl Pdp {
         now: Timestamp,
     ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
         let started = Instant::now();
-        let Judged { mut decision, license, held } = self.judge(request, now).await;
+        let Judged { mut decision, license, held } = self.judge(request, now, started).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
+        let now = later(now, started);
+        if self.object_since(license.as_deref(), &mut decision, now) {
+            // The record had to wait. What is answered has one of its own.
+            decision.id = DecisionId::new(now);
+            self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
+        }
         self.conclude(request, license.as_deref(), held, &mut decision, now);
         let codes = decision.reasons.iter().map(|reason| reason.code);
         self.instruments.record_check(decision.effect, codes, started.elapsed());
@@ -140,18 +146,23 @@ impl Pdp {
     }
 
     /// The steps before the record.
-    async fn judge(&self, request: &CheckRequest, now: Timestamp) -> Judged {
+    async fn judge(&self, request: &CheckRequest, now: Timestamp, started: Instant) -> Judged {
         let presented = self.look_up(request).await;
         let (mut decision, license) = self.decide(request, presented, now);
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
-        if let Some(license) = license.as_deref().filter(|_| decision.effect == Effect::Allow) {
-            // It may have waited for the store: what was revoked meanwhile is not allowed now.
-            for reason in self.check_standing(license, now) {
-                deny(&mut decision, reason);
-            }
-        }
+        self.object_since(license.as_deref(), &mut decision, later(now, started));
         Judged { decision, license, held }
+    }
+
+    /// Denies what was allowed, and may not be any more after what it waited for. Says whether it did.
+    fn object_since(&self, license: Option<&Known>, decision: &mut Decision, now: Timestamp) -> bool {
+        let Some(license) = license.filter(|_| decision.effect == Effect::Allow) else { return false };
+        let mut reasons = self.check_standing(license, now);
+        reasons.extend(validity::check_window(&license.license.claims, self.leeway, now));
+        let objects = !reasons.is_empty();
+        reasons.into_iter().for_each(|reason| deny(decision, reason));
+        objects
     }
 
     /// The steps that read memory alone. All that can run do, so a denial names everything that is wrong.
@@ -240,6 +251,11 @@ impl Pdp {
     pub fn license_bytes(&self) -> (u64, u64) {
         self.licenses.bytes()
     }
+}
+
+/// The time, as long after `now` as it is since that was told.
+fn later(now: Timestamp, started: Instant) -> Timestamp {
+    now.saturating_add(started.elapsed()).unwrap_or(Timestamp::MAX)
 }
 
 /// The same with words that anyone may see: a token that came in a wrong field does not go out in

@@ -32,6 +32,9 @@ const PAGE: u32 = 10_000;
 const CATCHING_UP: u32 = 100;
 const A_MOMENT: Duration = Duration::from_millis(10);
 
+/// How long to wait after a read that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The license that a standing may concern: its issuer, its id, its key and its assignee.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -69,15 +72,29 @@ struct Shared {
 struct Freshness {
     /// When the store was read for what was last heard of it, by this gate's clock, or before that.
     as_of: Option<Timestamp>,
+    /// The same moment, by a clock that nobody sets.
+    instant: Option<Instant>,
     /// How far the store's clock was ahead then.
     ahead: SignedDuration,
 }
 
 impl Freshness {
     /// As an answer says it that was asked for when it `began`.
-    fn of(feed: &Feed, began: Timestamp) -> Self {
+    fn of(feed: &Feed, began: Timestamp, instant: Instant) -> Self {
         let as_of = began.saturating_sub(feed.age.abs()).unwrap_or(Timestamp::MIN);
-        Self { as_of: Some(as_of), ahead: feed.time.duration_since(began) }
+        let instant = instant.checked_sub(feed.age.unsigned_abs()).unwrap_or(instant);
+        Self { as_of: Some(as_of), instant: Some(instant), ahead: feed.time.duration_since(began) }
+    }
+
+    /// What is known now, after an answer that was asked for when it `began`: no less than before, where a hub
+    /// answers from what it heard longer ago. A clock that was set back is gone by all the same.
+    fn after(self, before: &Self, began: Timestamp) -> Self {
+        match (self.as_of, before.as_of) {
+            (Some(new), Some(old)) if new < old && old <= began => {
+                Self { ahead: self.ahead, ..before.clone() }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -163,7 +180,10 @@ impl Revocations {
             );
             return Err(Reason::new(Code::ClockSuspect, admin));
         }
-        if age > self.0.max_staleness {
+        // Whatever the clock was set to meanwhile.
+        let passed = freshness.instant.map(|instant| SignedDuration::try_from(instant.elapsed()));
+        let passed = passed.and_then(Result::ok).unwrap_or(SignedDuration::MAX);
+        if age.max(passed) > self.0.max_staleness {
             let limit = self.0.max_staleness;
             let admin = format!("the state was last read at {as_of:.3}, which is more than {limit:#} ago");
             return Err(Reason::new(Code::StateStale, admin));
@@ -186,13 +206,14 @@ impl Revocations {
     }
 
     async fn read_on(&self, clock: &Clock) -> Result<News, StoreError> {
-        let mut news = News::default();
+        let (mut news, mut restored) = (News::default(), false);
         loop {
             let (began, instant) = (clock.now(), Instant::now());
             let (after, position) = (self.known().after(), self.known().position());
             let mut feed = self.0.store.feed(after, PAGE, began).await?;
             if let Some(alarm) = self.change(|known| known.restart_if_restored(&feed)) {
                 self.raise(alarm);
+                restored = true;
                 continue;
             }
             feed.standings.retain(|standing| standing.revision > position);
@@ -202,7 +223,8 @@ impl Revocations {
             let complete = self.take_in(&feed, &mut news);
             if complete {
                 let mut freshness = self.0.freshness.write().unwrap_or_else(PoisonError::into_inner);
-                *freshness = Freshness::of(&feed, began);
+                let read = Freshness::of(&feed, began, instant);
+                *freshness = if restored { read } else { read.after(&freshness, began) };
                 return Ok(news);
             }
         }
@@ -219,15 +241,17 @@ impl Revocations {
         complete
     }
 
-    /// Makes a change, durable and known here when this returns.
+    /// Makes a change, durable and known here when this returns, also where it was made before.
     ///
     /// # Errors
     /// When the store cannot be reached, before or after the change.
     pub async fn make(&self, change: &Change, clock: &Clock) -> Result<Changed, StoreError> {
         let before = self.known().position();
         let changed = self.0.store.change(change).await?;
-        if let Changed::Applied(revision) = changed {
-            self.catch_up(before, revision, clock).await?;
+        match &changed {
+            Changed::Applied(revision) => self.catch_up(before, *revision, clock).await?,
+            Changed::Refused(known) => self.read_up_to(known.revision, clock).await?,
+            Changed::Unknown => {}
         }
         Ok(changed)
     }
@@ -235,13 +259,24 @@ impl Revocations {
     /// Reads until a revision is known that the store has given. Where as much was known before it was
     /// given, the store went back.
     async fn catch_up(&self, before: u64, revision: u64, clock: &Clock) -> Result<(), StoreError> {
-        let _in_order = self.0.reading.lock().await;
-        if revision <= before
-            && let Some(alarm) = self.change(|known| known.restart_from(before, revision))
         {
-            self.raise(alarm);
+            let _in_order = self.0.reading.lock().await;
+            if revision <= before
+                && let Some(alarm) = self.change(|known| known.restart_from(before, revision))
+            {
+                self.raise(alarm);
+            }
         }
+        self.read_up_to(revision, clock).await
+    }
+
+    /// Reads until a revision is known that the store has given.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or does not tell of it for a while.
+    pub async fn read_up_to(&self, revision: u64, clock: &Clock) -> Result<(), StoreError> {
         let is_known = || self.known().position() >= revision;
+        let _in_order = self.0.reading.lock().await;
         for _ in 0..CATCHING_UP {
             if !is_known() {
                 self.read_on(clock).await?;
@@ -262,13 +297,18 @@ impl Revocations {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.0.store.news() => {}
             }
-            self.follow_once(clock, &tell).await;
+            if !self.follow_once(clock, &tell).await {
+                // What cannot be read stays news.
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 
-    async fn follow_once(&self, clock: &Clock, tell: impl Fn(&Result<News, StoreError>)) {
-        let read = self.read(clock).await;
-        tell(&read.map(|news| News { restored: self.alarm().take(), ..news }));
+    /// Says whether it could be read.
+    async fn follow_once(&self, clock: &Clock, tell: impl Fn(&Result<News, StoreError>)) -> bool {
+        let read = self.read(clock).await.map(|news| News { restored: self.alarm().take(), ..news });
+        tell(&read);
+        read.is_ok()
     }
 
     /// How many licenses and acceptances the store had recorded when it was last read.

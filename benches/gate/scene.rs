@@ -55,6 +55,8 @@ impl Scene {
         std::fs::write(folder.path().join("issuer.json"), serde_json::to_string(&set).unwrap()).unwrap();
         let mut config = Config::default();
         config.policies.answer_cache = answer_cache.parse().unwrap();
+        // The state is read once.
+        config.state.max_staleness = "1 day".parse().unwrap();
         config.audit.stdout = false;
         config.audit.file = Some(AuditFile {
             path: folder.path().join("decisions.jsonl"),

@@ -59,6 +59,8 @@ impl Changes {
             }
             let feed = self.store.feed(self.position, PAGE, self.clock.now()).await?;
             let last = feed.standings.last().map_or(feed.revision, |last| last.revision);
+            // What is told is in force here.
+            self.revocations.read_up_to(last, &self.clock).await?;
             let known = self.caught_up;
             self.caught_up |= last >= feed.revision;
             self.position = last;

@@ -1,10 +1,11 @@
 //! Licenses that are known by their id, and terms that were accepted: read from the store once, then
 //! from memory.
 //!
-//! What is there is never replaced, so it may be remembered; what is not there is remembered only until
+//! What is there is never replaced, so it may be remembered; what is not there is remembered for a moment, and only until
 //! something is recorded. Refuses to take a store's silence for an answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::config;
@@ -12,6 +13,9 @@ use crate::store::{Acceptance, Registered, StateStore, StoreError};
 
 /// The memory for what is not there.
 const ABSENT: u64 = 1 << 20;
+
+/// For how long it is remembered: the store that said so may have been behind what was known of it.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
 
 /// The memory for acceptances.
 const ACCEPTANCES: u64 = 8 << 20;
@@ -22,7 +26,14 @@ pub struct Registry {
     licenses: Cache<String, Registered>,
     acceptances: Cache<(String, String, String), Acceptance>,
     /// What was looked for in vain, with the number of records that there were.
-    absent: Cache<(String, String, String), u64>,
+    absent: Cache<(String, String, String), Absent>,
+}
+
+/// What was looked for in vain.
+struct Absent {
+    records: u64,
+    /// The length of its name.
+    bytes: usize,
 }
 
 impl Registry {
@@ -36,8 +47,14 @@ impl Registry {
         Self {
             store,
             licenses: Cache::bounded(config.registered_cache.bytes(), text),
-            acceptances: Cache::bounded(ACCEPTANCES, |_| 512),
-            absent: Cache::bounded(ABSENT, |_| 256),
+            acceptances: Cache::bounded(ACCEPTANCES, |acceptance: &Acceptance| {
+                let Acceptance { issuer, license, terms_hash, accepted_by, .. } = acceptance;
+                let key = issuer.len() + license.len() + terms_hash.len();
+                size_of::<Acceptance>() + 2 * key + accepted_by.len()
+            }),
+            absent: Cache::bounded_for(ABSENT, ABSENT_FOR, |absent: &Absent| {
+                size_of::<Absent>() + absent.bytes
+            }),
         }
     }
 
@@ -61,7 +78,7 @@ impl Registry {
                 Ok(Some(license))
             }
             None => {
-                self.absent.put(absent, Arc::new(records));
+                self.remember_absent(absent, records);
                 Ok(None)
             }
         }
@@ -92,7 +109,7 @@ impl Registry {
                 Ok(Some(acceptance))
             }
             None => {
-                self.absent.put(key, Arc::new(records));
+                self.remember_absent(key, records);
                 Ok(None)
             }
         }
@@ -103,8 +120,13 @@ impl Registry {
         self.licenses.bytes()
     }
 
+    fn remember_absent(&self, key: (String, String, String), records: u64) {
+        let bytes = key.0.len() + key.1.len() + key.2.len();
+        self.absent.put(key, Arc::new(Absent { records, bytes }));
+    }
+
     fn is_absent(&self, key: &(String, String, String), records: u64) -> bool {
-        self.absent.get(key).is_some_and(|known| *known == records)
+        self.absent.get(key).is_some_and(|known| known.records == records)
     }
 }
 

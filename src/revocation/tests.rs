@@ -121,14 +121,51 @@ fn standing(status: Status, revision: u64) -> Standing {
 #[test]
 fn what_was_read_by_another_is_as_old_as_that() {
     let read = |age| {
-        Freshness::of(&Feed { age: SignedDuration::from_secs(age), ..feed(1, 0, Vec::new()) }, later(7))
+        let feed = Feed { age: SignedDuration::from_secs(age), ..feed(1, 0, Vec::new()) };
+        Freshness::of(&feed, later(7), Instant::now())
     };
     assert_eq!(read(0).as_of, Some(later(7)));
     assert_eq!(read(5).as_of, Some(later(2)));
     // An age below zero would make knowledge fresher than it is.
     assert_eq!(read(-5).as_of, Some(later(2)));
     let forgotten = Feed { age: SignedDuration::MAX, ..feed(1, 0, Vec::new()) };
-    assert_eq!(Freshness::of(&forgotten, NOW).as_of, Some(Timestamp::MIN));
+    assert_eq!(Freshness::of(&forgotten, NOW, Instant::now()).as_of, Some(Timestamp::MIN));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_make_knowledge_younger() {
+    let revocations = revocations().await;
+    let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+    for (seconds, is_stale) in [(29, false), (31, true)] {
+        revocations.0.freshness.write().unwrap().instant = ago(seconds);
+        let stale = revocations.as_of(later(-4)).map_err(|reason| reason.code);
+        assert_eq!(stale == Err(Code::StateStale), is_stale, "{seconds} s, {stale:?}");
+    }
+}
+
+#[test]
+fn an_older_answer_does_not_make_knowledge_older() {
+    let read = |age, began| {
+        let feed = Feed { age: SignedDuration::from_secs(age), ..feed(1, 0, Vec::new()) };
+        Freshness::of(&feed, began, Instant::now())
+    };
+    let (fresh, from_another) = (read(0, NOW), read(40, later(1)));
+    assert_eq!(from_another.clone().after(&fresh, later(1)).as_of, Some(NOW));
+    assert_eq!(read(0, later(2)).after(&fresh, later(2)).as_of, Some(later(2)));
+    // But for a clock that was set back, which would be suspect for ever.
+    assert_eq!(read(0, later(-9)).after(&fresh, later(-9)).as_of, Some(later(-9)));
+}
+
+#[tokio::test]
+async fn a_change_that_another_gate_made_is_known_when_it_is_acknowledged_again() {
+    let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
+    let gate = || Revocations::new(Arc::clone(&store), &config::State::default());
+    let (first, second) = (gate(), gate());
+    second.read(&clock()).await.unwrap();
+    let revoke = change(Which::License("l".into()), Status::Revoked);
+    assert!(matches!(first.make(&revoke, &clock()).await, Ok(Changed::Applied(1))));
+    assert!(matches!(second.make(&revoke, &clock()).await, Ok(Changed::Refused(_))));
+    assert_eq!(codes(&second), [Code::Revoked]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tollgate::proto::v1::{CheckRequest, CheckResponse};
@@ -11,7 +12,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::gate::{Gate, PATIENCE, Site, ask, codes, eventually, ids, is_allowed, records};
+use super::gate::{Client, Gate, PATIENCE, Site, ask, codes, eventually, ids, is_allowed, records};
+use super::operators::{Admin, OVERRIDES};
 
 fn question(gate: &Gate) -> CheckRequest {
     ask(&gate.site().issuer.license("license-1"))
@@ -129,6 +131,35 @@ async fn a_reader_that_stalls_holds_checks_up_and_loses_no_record() {
     let recorded = ids(&records);
     assert!(lost(&answered, &recorded).is_empty());
     assert!(recorded.len() <= answered.len() + 1, "only what was given up on may be there without an answer");
+}
+
+#[tokio::test]
+async fn what_is_revoked_while_its_record_waits_is_not_allowed() {
+    let overrides = [("audit.stdout", "true"), ("audit.file", "null"), ("audit.queue", "16")];
+    let gate = Gate::start(&[&overrides[..], OVERRIDES].concat());
+    let (mut client, mut admin) = (gate.client().await, Admin::of(&gate).await);
+    gate.stdout.stall(true);
+    let filler = CheckRequest { request_id: "x".repeat(100), ..question(&gate) };
+    let is_answered = async |client: &mut Client| {
+        tokio::time::timeout(Duration::from_millis(500), client.check(filler.clone())).await.is_ok()
+    };
+    while is_answered(&mut client).await {}
+    let asked = ask(&gate.site().issuer.license("revoked"));
+    let mut asking = client.clone();
+    let waiting = tokio::spawn(async move { asking.check(asked).await.unwrap().into_inner() });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let revoking = tokio::spawn(async move { admin.revoke("revoked").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished() && !revoking.is_finished(), "their records wait");
+    gate.stdout.stall(false);
+    let answer = waiting.await.unwrap();
+    assert_eq!(codes(&answer), ["REVOKED"]);
+    revoking.await.unwrap();
+    let ended = gate.stop().await;
+    let records: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answered =
+        records.iter().find(|record| record["decision_id"] == answer.decision_id.as_str()).unwrap();
+    assert_eq!(answered["decision"], "deny", "what was answered is what is recorded: {answered}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -112,6 +112,22 @@ async fn an_alarm_outlives_a_read_that_fails() {
     store.cut_off.store(false, Ordering::Relaxed);
     assert!(told(&revocations).await.is_some());
     assert!(is_known(&revocations, "lost"));
+}
+
+#[tokio::test]
+async fn news_that_cannot_be_read_is_not_asked_for_without_a_pause() {
+    let store = Restorable::new();
+    let revocations = Revocations::new(Arc::<Restorable>::clone(&store), &config::State::default());
+    store.now().change(&license("l")).await.unwrap();
+    store.cut_off.store(true, Ordering::Relaxed);
+    let failed = AtomicUsize::new(0);
+    let clock = clock();
+    let follow = revocations.follow(&clock, |read| {
+        failed.fetch_add(usize::from(read.is_err()), Ordering::Relaxed);
+    });
+    let _ = tokio::time::timeout(Duration::from_millis(350), follow).await;
+    let failed = failed.load(Ordering::Relaxed);
+    assert!((2..=5).contains(&failed), "{failed}");
 }
 
 #[tokio::test]
