@@ -95,9 +95,11 @@ struct Shared {
     buckets: RwLock<HashMap<Key, Arc<Bucket>>>,
     reservations: Cache<Uuid, Reservation>,
     settlements: Cache<Uuid, Settlement>,
-    /// One settles at a time.
-    settling: Mutex<()>,
+    /// One at a time looks into these memories and changes them.
+    alone: Mutex<()>,
     unused: Cache<Claimable, Paid>,
+    /// What was used of what was claimed here.
+    used: Cache<Claimable, ()>,
     meter: Meter,
 }
 
@@ -112,8 +114,9 @@ impl Quotas {
             buckets: RwLock::default(),
             reservations: Cache::bounded_for(RESERVATIONS, within, Reservation::bytes),
             settlements: Cache::bounded_for(SETTLEMENTS, within, Settlement::bytes),
-            settling: Mutex::new(()),
+            alone: Mutex::new(()),
             unused: Cache::bounded_for(UNUSED, within, Paid::bytes),
+            used: Cache::bounded_for(UNUSED, within, |()| 256),
             meter,
         }))
     }
@@ -204,8 +207,9 @@ impl Quotas {
     /// # Errors
     /// When the store cannot be reached; what was held is lost until its window ends.
     pub async fn stop(&self, now: Timestamp) -> Result<(), StoreError> {
-        let flushed = self.0.meter.flush().await;
-        self.settle_buckets(now, true).await.and(flushed)
+        // Not without usage: what is taken back of it may be used by others at once.
+        self.0.meter.flush().await?;
+        self.settle_buckets(now, true).await
     }
 
     /// Rows of usage that the store does not have yet.
@@ -243,7 +247,7 @@ impl Quotas {
             Ok(states) | Err(Denied { states, .. }) => states,
         };
         held.stand(states);
-        held.repeats(claim);
+        held.repeats(claim, now);
         held
     }
 

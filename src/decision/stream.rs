@@ -225,7 +225,7 @@ impl Running {
         }
     }
 
-    /// The decision that ends the use because others used up a quota that it reported to.
+    /// The decision that ends the use because a quota that it reported to is used up.
     ///
     /// # Errors
     /// As [`Pdp::check`].
@@ -238,37 +238,21 @@ impl Running {
             return Ok(None);
         }
         // Where its window is over, the next report takes from another one.
-        let usage = [(self.sources.swap_remove(place).metric.clone(), 1.0)].into();
+        let metric = self.sources.swap_remove(place).metric.clone();
+        let usage = [(metric.clone(), 1.0)].into();
         let states = self.pdp.state.quotas.known(&self.more(&usage), now);
-        self.end_if_empty(&usage, &states, now).await
-    }
-
-    /// Whether the license limits how much is used of a metric.
-    pub fn is_limited(&self, metric: &str) -> bool {
-        self.license.license.claims.terms.quotas.iter().any(|quota| quota.metric == metric)
-    }
-
-    /// The decision that ends the use because a quota that it reported to is empty.
-    ///
-    /// # Errors
-    /// As [`Pdp::check`].
-    pub async fn end_if_empty(
-        &self,
-        usage: &BTreeMap<String, f64>,
-        states: &[QuotaState],
-        now: Timestamp,
-    ) -> Result<Option<Decision>, DecideError> {
-        let used = |state: &&QuotaState| usage.get(&state.metric).is_some_and(|amount| *amount > 0.0);
-        let empty = states.iter().filter(used).filter(|state| !state.remaining.is_positive());
+        let empty = states.iter().filter(|state| state.metric == metric && !state.remaining.is_positive());
         let reason = |state: &QuotaState| {
             let admin = format!("quota `{}`: nothing of {} is left", state.id, state.limit);
             Reason::new(Code::QuotaExceeded, admin)
         };
         let reasons: Vec<Reason> = empty.map(reason).collect();
-        if reasons.is_empty() {
-            return Ok(None);
-        }
-        self.end(Denied { reasons, states: states.to_vec() }, now).await
+        if reasons.is_empty() { Ok(None) } else { self.end(Denied { reasons, states }, now).await }
+    }
+
+    /// Whether the license limits how much is used of a metric.
+    pub fn is_limited(&self, metric: &str) -> bool {
+        self.license.license.claims.terms.quotas.iter().any(|quota| quota.metric == metric)
     }
 
     /// Resolves when something changed that the use hangs on, so that it must be [asked about again](Self::ask_again)

@@ -52,8 +52,6 @@ enum Stage {
     /// Nothing is enforced, and it goes on whatever happens.
     Unwatched(Box<Streaming<CheckStreamRequest>>),
     Running(Box<Going>),
-    /// One more answer, and it is over.
-    Ending(Box<Decision>),
     Over,
 }
 
@@ -63,7 +61,6 @@ impl Stage {
             Self::Begun(begun) => Box::pin(begun.open()),
             Self::Unwatched(said) => Box::pin(goes_on(said)),
             Self::Running(going) => Box::pin(going.next()),
-            Self::Ending(decision) => Box::pin(ready(Ok(Some(ended(*decision))))),
             Self::Over => Box::pin(ready(Ok(None))),
         }
     }
@@ -161,14 +158,11 @@ impl Going {
             return Err(status::invalid("report", "must be every message but the first of a stream"));
         };
         let usage = usage.into_iter().collect();
-        let now = self.clock.now();
         let states = match self.running.report(&usage, &self.clock).await.map_err(status::undecided)? {
             Err(decision) => return Ok(Some(ended(decision))),
             Ok(states) => states,
         };
-        let empty = self.running.end_if_empty(&usage, &states, now).await.map_err(status::undecided)?;
-        let stage = empty.map_or_else(|| Stage::Running(self), |ended| Stage::Ending(Box::new(ended)));
-        Ok(Some((message(taken(states)), stage)))
+        Ok(Some((message(taken(states)), Stage::Running(self))))
     }
 }
 

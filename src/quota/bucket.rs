@@ -126,12 +126,7 @@ impl Bucket {
         if purse.left < need.max(Amount::of_millionths(1)) {
             return Attempt::Short;
         }
-        if need.is_positive() {
-            purse.used_at = Some(now);
-        }
-        purse.left -= need;
-        purse.spent += need;
-        purse.pending += need;
+        purse.spend(need, now);
         let low = purse.left < purse.chunk.divided_by(2) && purse.chunk > need;
         if low && purse.remaining.is_some_and(Amount::is_positive) {
             Attempt::SpentAndLow
@@ -220,7 +215,7 @@ impl Bucket {
             purse.used_at = Some(now);
             purse.left += taken.granted;
             purse.chunk = taken.granted;
-            purse.leases.push(Lease { id: take.lease, amount: taken.granted, spent_at: None });
+            purse.leases.push(Lease { id: take.lease, amount: taken.granted });
         }
         self.hear(&mut purse, taken.remaining);
         Ok(taken.granted)
@@ -234,10 +229,8 @@ impl Bucket {
         purse.average(now);
         let share = purse.remaining.unwrap_or(self.limit).divided_by(SHARE);
         let demand = Amount::of_millionths(purse.demand.millionths().saturating_mul(i128::from(LASTS)));
-        if need.is_positive() {
-            purse.grain = Some(need);
-        }
-        let grain = purse.grain.unwrap_or(Amount::ONE);
+        // What was denied is not what the next one needs.
+        let grain = if need.is_positive() { need } else { purse.grain.unwrap_or(Amount::ONE) };
         // Who needs nothing looks whether anything is left, and finds what the next one needs.
         let least = if need.is_positive() || !lacking.is_positive() { lacking } else { grain };
         demand.min(share).in_portions_of(grain).max(least)
@@ -352,6 +345,15 @@ impl Bucket {
                 Return::Rest(lease, rest) => store.give_back(lease, rest).await?,
             }
             self.lock().returned.pop_front();
+        }
+        let is_unsure = self.is_watched() && {
+            let purse = self.lock();
+            purse.is_empty() && !purse.dry
+        };
+        if is_unsure {
+            // Whoever found it empty could not ask.
+            let looked = store.take(&self.look("")).await?;
+            self.hear(&mut self.lock(), looked.remaining);
         }
         // Not before: who finds it closed forgets it, and what is still on its way back.
         let mut purse = self.lock();

@@ -3,12 +3,13 @@
 //! Refuses to leak: what is neither committed nor claimed goes back when it is dropped, as it is when a
 //! caller goes away in the middle of a check.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::bucket::Bucket;
+use super::purse::SETTLED_WITHIN;
 use super::reservation::Reservation;
 use super::{Once, Quotas, REQUESTS, Use, Wanted, unreachable};
 use crate::domain::outcome::QuotaState;
@@ -129,9 +130,10 @@ impl Held {
     }
 
     /// Repeats a request that was claimed: takes nothing, but may use what was paid for it and not used.
-    pub(super) fn repeats(&mut self, claim: &Claim) {
+    pub(super) fn repeats(&mut self, claim: &Claim, now: Timestamp) {
         let claimable = (claim.request.clone(), claim.question);
-        match self.quotas.0.unused.take(&claimable) {
+        let unused = self.quotas.0.unused.take(&claimable);
+        match unused.filter(|paid| now.duration_since(paid.at) <= SETTLED_WITHIN) {
             Some(paid) => {
                 self.charges.clone_from(&paid.charges);
                 self.usage.clone_from(&paid.usage);
@@ -167,7 +169,7 @@ impl Held {
                 if question != once.question {
                     return Err(conflict(once));
                 }
-                self.repeats(claim);
+                self.repeats(claim, now);
             }
         }
         Ok(self)
@@ -213,7 +215,10 @@ impl Held {
     }
 
     fn count(&mut self, of: &Use<'_>, now: Timestamp) -> (Vec<Charge>, Vec<(String, Amount)>) {
-        self.claimed = None;
+        if let Some((claimable, _)) = self.claimed.take() {
+            let _alone = self.quotas.0.alone.lock().unwrap_or_else(PoisonError::into_inner);
+            self.quotas.0.used.put(claimable, Arc::default());
+        }
         self.confirm();
         let usage = std::mem::take(&mut self.usage);
         for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
@@ -245,15 +250,15 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Some((claimable, at)) = self.claimed.take() else { return self.put_back() };
-        let unused = &self.quotas.0.unused;
-        if let Some(paid) = unused.take(&claimable) {
-            // It is claimed once, and was paid before.
-            unused.put(claimable, paid);
+        let quotas = self.quotas.clone();
+        let _alone = quotas.0.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is claimed once, and a twin may have paid before, or used it.
+        if quotas.0.unused.get(&claimable).is_some() || quotas.0.used.get(&claimable).is_some() {
             return self.put_back();
         }
         self.confirm();
         let (charges, usage) = (std::mem::take(&mut self.charges), std::mem::take(&mut self.usage));
-        self.quotas.0.unused.put(claimable, Arc::new(Paid { charges, usage, at }));
+        quotas.0.unused.put(claimable, Arc::new(Paid { charges, usage, at }));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a gate holds of one counter in one window, and what of it goes back.
 //!
-//! The law: what is left is covered by the latest leases, and what was spent of a lease stays with it for as long as
-//! it may come back. Knows no store: see `bucket`.
+//! The law: there are leases for all that is left, and for all that was spent and may come back. Knows no store: see
+//! `bucket`.
 
 use std::collections::VecDeque;
 
@@ -21,8 +21,11 @@ const IDLE: SignedDuration = SignedDuration::from_secs(3);
 /// For how long a reservation may be settled for less, and what was paid under a `request_id` waits for its use.
 pub(super) const SETTLED_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// For how long a spent lease is kept: one may come after the other.
+/// For how long what was spent may come back: one may come after the other.
 const COMES_BACK_WITHIN: SignedDuration = SignedDuration::from_mins(20);
+
+/// What is spent in this time is remembered in one sum.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a gate holds of one counter in one window.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub(super) struct Purse {
     pub(super) dry: bool,
     /// Spent since the last refill.
     pub(super) spent: Amount,
+    /// What was spent lately and may come back, the latest last, each since when.
+    recent: VecDeque<(Timestamp, Amount)>,
     pub(super) refilled_at: Option<Timestamp>,
     /// When something was last set aside or spent: a denial keeps nothing from others.
     pub(super) used_at: Option<Timestamp>,
@@ -65,8 +70,6 @@ pub(super) struct Lease {
     pub(super) id: Uuid,
     /// What the store has under it, once it knows all that is on its way back.
     pub(super) amount: Amount,
-    /// Since when all of it is spent: from then on it is needed for what may still be settled for less.
-    pub(super) spent_at: Option<Timestamp>,
 }
 
 /// What goes back to the store.
@@ -83,6 +86,29 @@ impl Purse {
     pub(super) fn is_empty(&self) -> bool {
         let nothing_held = !self.left.is_positive() && !self.pending.is_positive();
         nothing_held && self.remaining.is_some_and(|remaining| !remaining.is_positive())
+    }
+
+    /// Spends what is left.
+    pub(super) fn spend(&mut self, need: Amount, now: Timestamp) {
+        self.left -= need;
+        self.spent += need;
+        self.pending += need;
+        if need.is_positive() {
+            (self.used_at, self.grain) = (Some(now), Some(need));
+            match self.recent.back_mut().filter(|(since, _)| now.duration_since(*since) < TOGETHER) {
+                Some((_, sum)) => *sum += need,
+                None => self.recent.push_back((now, need)),
+            }
+        }
+    }
+
+    /// What was spent so lately that it may come back.
+    fn recent(&mut self, now: Timestamp) -> Amount {
+        let is_over = |since: Timestamp| now.duration_since(since) > COMES_BACK_WITHIN + TOGETHER;
+        while self.recent.front().is_some_and(|(since, _)| is_over(*since)) {
+            self.recent.pop_front();
+        }
+        self.recent.iter().map(|(_, sum)| *sum).sum()
     }
 
     /// Puts back what was spent and not used.
@@ -106,31 +132,29 @@ impl Purse {
         self.spent = Amount::ZERO;
     }
 
-    /// Takes out what is to go back, the latest lease first: they cover what is left, and those before are spent. What
-    /// was spent of a lease stays with it as long as it may come back.
+    /// Takes out what is to go back, the latest lease first. Leases are kept for what is left and for what may come
+    /// back, of the latest ones.
     pub(super) fn collect(&mut self, now: Timestamp, all: bool) {
         let goes_back = is_idle(self.used_at, now) || all;
-        // What goes back may have been spent of earlier leases, and what of those stays was spent later then.
-        let shifts = goes_back && self.left.is_positive();
         if goes_back {
             self.chunk = Amount::ZERO;
         }
+        let mut back = if goes_back { self.left } else { Amount::ZERO };
+        let needed = self.recent(now) + self.left - back;
         let (mut covered, mut kept) = (Amount::ZERO, Vec::new());
         for mut lease in std::mem::take(&mut self.leases).into_iter().rev() {
-            let back = if goes_back { self.left.min(lease.amount) } else { Amount::ZERO };
-            self.left -= back;
-            self.remaining = self.remaining.map(|remaining| remaining + back);
-            lease.amount -= back;
-            let since = lease.spent_at.filter(|_| !shifts).unwrap_or(now);
-            lease.spent_at = (covered >= self.left).then_some(since);
-            covered += lease.amount;
-            let settled = lease.spent_at.is_some_and(|since| now.duration_since(since) > COMES_BACK_WITHIN);
-            if all || settled || !lease.amount.is_positive() {
-                self.returned.push_back(Return::Rest(lease.id, back));
+            let part = back.min(lease.amount);
+            back -= part;
+            lease.amount -= part;
+            self.left -= part;
+            self.remaining = self.remaining.map(|remaining| remaining + part);
+            if all || covered >= needed || !lease.amount.is_positive() {
+                self.returned.push_back(Return::Rest(lease.id, part));
             } else {
-                if back.is_positive() {
+                if part.is_positive() {
                     self.returned.push_back(Return::Part(lease.id, lease.amount));
                 }
+                covered += lease.amount;
                 kept.push(lease);
             }
         }

@@ -34,7 +34,7 @@ impl Quotas {
 
     fn settle_once(&self, id: Uuid, usage: &BTreeMap<String, f64>) -> Result<Vec<QuotaState>, SettleError> {
         // Of two at once, the second finds what the first did.
-        let _alone = self.0.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.0.alone.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reservation) = self.0.reservations.get(&id) {
             let used = reservation.check(usage)?;
             self.0.reservations.take(&id);

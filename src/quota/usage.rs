@@ -58,6 +58,8 @@ impl Meter {
         let mut sending = self.sending.lock().await;
         self.send(&mut sending).await?;
         sending.rest = self.gathered().drain().map(|(key, amount)| UsageRow { key, amount }).collect();
+        // What is taken back goes first, from the end: others may use it by now.
+        sending.rest.sort_by_key(|row| !row.amount.is_positive());
         self.send(&mut sending).await
     }
 

@@ -81,6 +81,64 @@ async fn what_goes_back_of_another_lease_leaves_one_that_lasts() {
 }
 
 #[tokio::test]
+async fn a_settlement_that_comes_after_many_others_still_goes_back() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 1_000.0, QuotaScope::License) }];
+    let (hundred, one) = (usage(&[("rows", 100.0)]), usage(&[("rows", 1.0)]));
+    let mut now = NOW;
+    let mut open = std::collections::VecDeque::new();
+    // What is reserved is mostly given back, again and again, so that hardly anything is ever spent for good.
+    for _ in 0..200 {
+        now += SECOND * 20;
+        if let Ok(held) = first.reserve(&of(&list, &hundred), None, now).await {
+            open.push_back(held.commit(&of(&list, &hundred), now).unwrap());
+        }
+        if open.len() > 4 {
+            first.settle(open.pop_front().unwrap(), &one).await.unwrap();
+        }
+        first.tend(now).await.unwrap();
+    }
+    let used = 200 - i32::try_from(open.len()).unwrap();
+    for last in open.drain(..) {
+        first.settle(last, &usage(&[])).await.unwrap();
+    }
+    first.tend(now + SECOND * 10).await.unwrap();
+    let rest = usage(&[("rows", f64::from(1_000 - used))]);
+    assert!(uses(&second, &of(&list, &rest), now).await, "all but {used} went back");
+    // And leases are not kept for ever.
+    first.tend(now + SECOND * 3_600).await.unwrap();
+    assert!(first.0.buckets.read().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_twin_that_is_given_up_after_the_other_was_used_goes_back() {
+    let flaky = Flaky::over(store());
+    let store: Arc<dyn StateStore> = flaky.clone();
+    let quotas = gate(&store, "g");
+    let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
+    let of = of(&list, &four);
+    let once = Once { request_id: "r", question: [1; 32] };
+    flaky.fail(Fault::Slow);
+    let mut given_up = Box::pin(quotas.reserve(&of, Some(&once), NOW));
+    let mut context = Context::from_waker(Waker::noop());
+    // It has looked for a claim, and waits for its units or its own claim.
+    for _ in 0..3 {
+        assert!(given_up.as_mut().poll(&mut context).is_pending());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let used = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+    let was_first = used.commit(&of, NOW).is_some();
+    drop(given_up);
+    let again = quotas.reserve(&of, Some(&once), NOW).await.unwrap().commit(&of, NOW).is_some();
+    assert!(was_first != again, "one of them is counted");
+    quotas.stop(NOW).await.unwrap();
+    assert_eq!(total(&store, "rows").await, Amount::whole(4));
+    let left = gate(&store, "h").rehearse(&of, NOW).await.unwrap()[0].remaining;
+    assert_eq!(left, Amount::whole(6));
+}
+
+#[tokio::test]
 async fn what_was_paid_and_not_claimed_goes_back_when_it_is_paid_again() {
     let flaky = Flaky::over(store());
     let store: Arc<dyn StateStore> = flaky.clone();
@@ -119,9 +177,10 @@ async fn a_claim_without_an_answer_is_used_by_the_next_who_asks() {
     let of = of(&list, &four);
     let once = Once { request_id: "r", question: [1; 32] };
     flaky.fail(Fault::LostClaim);
-    assert!(quotas.reserve(&of, Some(&once), NOW).await.is_err());
+    let paid = NOW + SECOND * 3_500;
+    assert!(quotas.reserve(&of, Some(&once), paid).await.is_err());
     flaky.fail(Fault::None);
-    let later = NOW + SECOND * 3_600;
+    let later = NOW + SECOND * 3_700;
     assert!(quotas.reserve(&of, Some(&once), later).await.unwrap().commit(&of, later).is_some());
     assert!(quotas.reserve(&of, Some(&once), later).await.unwrap().commit(&of, later).is_none());
     quotas.tend(later).await.unwrap();

@@ -137,3 +137,14 @@ async fn the_limit_of_one_license_is_not_stretched_by_that_of_another() {
     }
     assert!(!uses(&quotas, &of(&less, &nothing), NOW + SignedDuration::from_secs(1)).await);
 }
+
+#[tokio::test]
+async fn what_was_denied_is_not_what_the_next_needs() {
+    let store = store();
+    let (first, second) = (gate(&store, "g"), gate(&store, "h"));
+    let list = vec![quota("q", "rows", 1_000.0, QuotaScope::License)];
+    let (too_much, nothing, most) = (usage(&[("rows", 2_000.0)]), usage(&[]), usage(&[("rows", 800.0)]));
+    assert!(first.reserve(&of(&list, &too_much), None, NOW).await.is_err());
+    assert!(uses(&first, &of(&list, &nothing), NOW).await);
+    assert!(uses(&second, &of(&list, &most), NOW).await, "the first gate took hardly anything");
+}
