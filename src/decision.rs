@@ -44,6 +44,9 @@ pub use stream::{Opened, Running};
 /// names is named in full.
 const MAX_WORDS: usize = 16 << 10;
 
+/// How long steps may wait that wait for nothing.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// Why no decision could be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
@@ -79,6 +82,8 @@ struct Judged {
     license: Option<Arc<Known>>,
     /// What was taken from quotas.
     held: Option<Held>,
+    /// When the steps ended that wait for nothing.
+    decided: Instant,
 }
 
 impl Pdp {
@@ -131,9 +136,9 @@ impl Pdp {
         now: Timestamp,
     ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
         let started = Instant::now();
-        let Judged { mut decision, license, held } = self.judge(request, now, started).await;
+        let Judged { mut decision, license, held, decided } = self.judge(request, now).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
-        let now = later(now, started);
+        let now = later(now, decided);
         if self.object_since(license.as_deref(), &mut decision, now) {
             // The record had to wait. What is answered has one of its own.
             decision.id = DecisionId::new(now);
@@ -146,13 +151,14 @@ impl Pdp {
     }
 
     /// The steps before the record.
-    async fn judge(&self, request: &CheckRequest, now: Timestamp, started: Instant) -> Judged {
+    async fn judge(&self, request: &CheckRequest, now: Timestamp) -> Judged {
         let presented = self.look_up(request).await;
         let (mut decision, license) = self.decide(request, presented, now);
+        let decided = Instant::now();
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
-        self.object_since(license.as_deref(), &mut decision, later(now, started));
-        Judged { decision, license, held }
+        self.object_since(license.as_deref(), &mut decision, later(now, decided));
+        Judged { decision, license, held, decided }
     }
 
     /// Denies what was allowed, and may not be any more after what it waited for. Says whether it did.
@@ -253,9 +259,10 @@ impl Pdp {
     }
 }
 
-/// The time, as long after `now` as it is since that was told.
-fn later(now: Timestamp, started: Instant) -> Timestamp {
-    now.saturating_add(started.elapsed()).unwrap_or(Timestamp::MAX)
+/// The time after what was waited for since `now` was told. What takes less than a [`MOMENT`] is no wait.
+fn later(now: Timestamp, decided: Instant) -> Timestamp {
+    let waited = decided.elapsed();
+    if waited < MOMENT { now } else { now.saturating_add(waited).unwrap_or(Timestamp::MAX) }
 }
 
 /// The same with words that anyone may see: a token that came in a wrong field does not go out in

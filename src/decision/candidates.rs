@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Pdp;
 use crate::domain::time::Timestamp;
@@ -97,7 +96,7 @@ impl Pdp {
                 Sought::Action => &mut rehearsal.action,
             };
             (*name).clone_into(open);
-            let decision = self.judge(&rehearsal, clock.now(), Instant::now()).await.decision;
+            let decision = self.judge(&rehearsal, clock.now()).await.decision;
             if decision.effect == Effect::Allow {
                 found.names.push((*name).to_owned());
             }

@@ -150,7 +150,7 @@ fn an_older_answer_does_not_make_knowledge_older() {
         Freshness::of(&feed, began, Instant::now())
     };
     let (fresh, from_another) = (read(0, NOW), read(40, later(1)));
-    assert_eq!(from_another.clone().after(&fresh, later(1)).as_of, Some(NOW));
+    assert_eq!(from_another.after(&fresh, later(1)).as_of, Some(NOW));
     assert_eq!(read(0, later(2)).after(&fresh, later(2)).as_of, Some(later(2)));
     // But for a clock that was set back, which would be suspect for ever.
     assert_eq!(read(0, later(-9)).after(&fresh, later(-9)).as_of, Some(later(-9)));
