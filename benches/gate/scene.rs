@@ -56,7 +56,7 @@ impl Scene {
         let mut config = Config::default();
         config.policies.answer_cache = answer_cache.parse().unwrap();
         // The state is read once.
-        config.state.max_staleness = "1 day".parse().unwrap();
+        config.state.max_staleness = "24h".parse().unwrap();
         config.audit.stdout = false;
         config.audit.file = Some(AuditFile {
             path: folder.path().join("decisions.jsonl"),
