@@ -106,7 +106,9 @@ impl Scene {
         let path = folder.path().join("decisions.jsonl");
         let file = AuditFile { path, rotate_at: ByteSize::mib(1), keep: 1 };
         let audit = Audit { stdout: false, file: Some(file), ..Audit::default() };
-        let config = Config { audit, ..Config::default() };
+        let mut config = Config { audit, ..Config::default() };
+        // The state is read once, and the time stands still.
+        config.state.max_staleness = "24h".parse().unwrap();
         let writer = Writer::open(&config.audit).unwrap();
         let store: Arc<dyn StateStore> = Arc::new(RedbStore::in_memory().unwrap());
         let state = State::over(&store, &config);
