@@ -2,6 +2,8 @@
 //!
 //! Refuses callers that are not known before it looks at what they ask.
 
+mod streams;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,9 +21,7 @@ use tonic::codegen::Service;
 use tonic::{Request, Response, Status};
 
 use super::{GrpcError, bytes, convert, http2, reflection, status, within};
-use crate::administration::{
-    AdminError, Administration, Changes, Listing, Operator, Operators, UsageReader, UsageWindow,
-};
+use crate::administration::{AdminError, Administration, Listing, Operator, Operators, UsageWindow};
 use crate::config::Limits;
 use crate::decision::DecideError;
 use crate::domain::standing::{Status as Standing, Which};
@@ -33,6 +33,7 @@ use crate::store::hub::messages::{standing as convert_standing, status as conver
 use crate::store::{LicenseFilter, StoreError, UsageFilter};
 
 use convert::timestamp;
+use streams::{send_changes, send_usage};
 
 /// The licenses of a page where the caller does not say.
 const PAGE: usize = 100;
@@ -279,55 +280,6 @@ async fn done<T: Send + 'static>(
     // What does not end was stopped with the gate.
     let ended = tokio::spawn(act).await.unwrap_or(Err(AdminError::Store(StoreError::Closed)));
     ended.map_err(status::not_done)
-}
-
-async fn send_usage(mut reader: UsageReader, rows: mpsc::Sender<Result<wire::GetUsageResponse, Status>>) {
-    loop {
-        let page = match reader.next().await {
-            Ok(page) if page.is_empty() => return,
-            Ok(page) => page,
-            Err(error) => {
-                let _ = rows.send(Err(status::not_done(error))).await;
-                return;
-            }
-        };
-        for row in page {
-            let answer = wire::GetUsageResponse {
-                issuer: row.key.issuer,
-                license_id: row.key.license,
-                assignee: row.key.assignee,
-                user: row.key.user,
-                project: row.key.project,
-                metric: row.key.metric,
-                window_start: timestamp(row.key.hour),
-                amount: row.amount.to_f64(),
-            };
-            if rows.send(Ok(answer)).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn send_changes(
-    watch: &mut Changes,
-    changes: &mpsc::Sender<Result<wire::WatchLicensesResponse, Status>>,
-) {
-    loop {
-        let news = match watch.next().await {
-            Ok(news) => news,
-            Err(error) => {
-                let _ = changes.send(Err(status::not_done(error))).await;
-                return;
-            }
-        };
-        for standing in news {
-            let answer = wire::WatchLicensesResponse { standing: Some(convert_standing(&standing)) };
-            if changes.send(Ok(answer)).await.is_err() {
-                return;
-            }
-        }
-    }
 }
 
 fn some(text: String) -> Option<String> {
