@@ -55,7 +55,8 @@ pub struct Revocations(Arc<Shared>);
 struct Shared {
     store: Arc<dyn StateStore>,
     known: RwLock<Known>,
-    freshness: RwLock<Freshness>,
+    /// Nothing before the store was read.
+    freshness: RwLock<Option<Freshness>>,
     /// One reader at a time, so that changes are taken in their order.
     reading: tokio::sync::Mutex<()>,
     watchers: Mutex<Watchers>,
@@ -68,12 +69,12 @@ struct Shared {
 }
 
 /// How far what is known can be trusted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Freshness {
     /// When the store was read for what was last heard of it, by this gate's clock, or before that.
-    as_of: Option<Timestamp>,
+    as_of: Timestamp,
     /// The same moment, by a clock that nobody sets.
-    instant: Option<Instant>,
+    instant: Instant,
     /// How far the store's clock was ahead then.
     ahead: SignedDuration,
 }
@@ -81,20 +82,18 @@ struct Freshness {
 impl Freshness {
     /// As an answer says it that was asked for when it `began`.
     fn of(feed: &Feed, began: Timestamp, instant: Instant) -> Self {
-        let as_of = began.saturating_sub(feed.age.abs()).unwrap_or(Timestamp::MIN);
-        let instant = instant.checked_sub(feed.age.unsigned_abs()).unwrap_or(instant);
-        Self { as_of: Some(as_of), instant: Some(instant), ahead: feed.time.duration_since(began) }
+        Self {
+            as_of: began.saturating_sub(feed.age.abs()).unwrap_or(Timestamp::MIN),
+            instant: instant.checked_sub(feed.age.unsigned_abs()).unwrap_or(instant),
+            ahead: feed.time.duration_since(began),
+        }
     }
 
     /// What is known now, after an answer that was asked for when it `began`: no less than before, where a hub
     /// answers from what it heard longer ago. A clock that was set back is gone by all the same.
-    fn after(self, before: &Self, began: Timestamp) -> Self {
-        match (self.as_of, before.as_of) {
-            (Some(new), Some(old)) if new < old && old <= began => {
-                Self { ahead: self.ahead, ..before.clone() }
-            }
-            _ => self,
-        }
+    fn after(self, before: Self, began: Timestamp) -> Self {
+        let is_older = self.as_of < before.as_of && before.as_of <= began;
+        if is_older { Self { ahead: self.ahead, ..before } } else { self }
     }
 }
 
@@ -163,8 +162,7 @@ impl Revocations {
     /// # Errors
     /// The reason to deny, where that is too long ago, or clocks cannot be trusted.
     pub fn as_of(&self, now: Timestamp) -> Result<Timestamp, Reason> {
-        let freshness = self.0.freshness.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(as_of) = freshness.as_of else {
+        let Some(Freshness { as_of, instant, ahead }) = self.freshness() else {
             return Err(Reason::new(Code::StateStale, "the state was not read since the gate started"));
         };
         let age = now.duration_since(as_of);
@@ -173,16 +171,15 @@ impl Revocations {
             let admin = format!("the clock says {now:.3}, and said {as_of:.3} before: it was set back");
             return Err(Reason::new(Code::ClockSuspect, admin));
         }
-        if freshness.ahead.abs() > skew {
+        if ahead.abs() > skew {
             let admin = format!(
                 "the clock was {:#} apart from the time that the state knows; at most {skew:#} is allowed",
-                freshness.ahead.abs()
+                ahead.abs()
             );
             return Err(Reason::new(Code::ClockSuspect, admin));
         }
         // Whatever the clock was set to meanwhile.
-        let passed = freshness.instant.map(|instant| SignedDuration::try_from(instant.elapsed()));
-        let passed = passed.and_then(Result::ok).unwrap_or(SignedDuration::MAX);
+        let passed = SignedDuration::try_from(instant.elapsed()).unwrap_or(SignedDuration::MAX);
         if age.max(passed) > self.0.max_staleness {
             let limit = self.0.max_staleness;
             let admin = format!("the state was last read at {as_of:.3}, which is more than {limit:#} ago");
@@ -193,7 +190,7 @@ impl Revocations {
 
     /// When the store was last read with success, however long ago.
     pub fn read_at(&self) -> Option<Timestamp> {
-        self.0.freshness.read().unwrap_or_else(PoisonError::into_inner).as_of
+        self.freshness().map(|freshness| freshness.as_of)
     }
 
     /// Reads what changed since the last read.
@@ -224,7 +221,8 @@ impl Revocations {
             if complete {
                 let mut freshness = self.0.freshness.write().unwrap_or_else(PoisonError::into_inner);
                 let read = Freshness::of(&feed, began, instant);
-                *freshness = if restored { read } else { read.after(&freshness, began) };
+                let before = freshness.filter(|_| !restored);
+                *freshness = Some(before.map_or(read, |before| read.after(before, began)));
                 return Ok(news);
             }
         }
@@ -350,6 +348,10 @@ impl Revocations {
     fn raise(&self, alarm: String) {
         self.alarm().get_or_insert(alarm);
         self.watchers().wake_all();
+    }
+
+    fn freshness(&self) -> Option<Freshness> {
+        *self.0.freshness.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watchers(&self) -> MutexGuard<'_, Watchers> {

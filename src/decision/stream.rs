@@ -237,11 +237,11 @@ impl Running {
         if place >= self.sources.len() {
             return Ok(None);
         }
+        let source = self.sources.swap_remove(place);
         // Where its window is over, the next report takes from another one.
-        let metric = self.sources.swap_remove(place).metric.clone();
-        let usage = [(metric.clone(), 1.0)].into();
-        let states = self.pdp.state.quotas.known(&self.more(&usage), now);
-        let empty = states.iter().filter(|state| state.metric == metric && !state.remaining.is_positive());
+        let states = self.pdp.state.quotas.known(&self.more(&BTreeMap::new()), now);
+        let empty =
+            states.iter().filter(|state| state.metric == source.metric && !state.remaining.is_positive());
         let reason = |state: &QuotaState| {
             let admin = format!("quota `{}`: nothing of {} is left", state.id, state.limit);
             Reason::new(Code::QuotaExceeded, admin)

@@ -157,25 +157,19 @@ impl Forget {
 impl Forgotten {
     // Rows that another gate forgets at this moment are skipped, not waited for. By the database's clock too:
     // a gate whose clock is ahead must not end the windows that others count in.
-    const fn statement(self) -> &'static str {
-        match self {
-            Self::Leases => {
-                "DELETE FROM tollgate_lease WHERE lease IN (SELECT lease FROM tollgate_lease
-                 WHERE ends < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
-                 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            }
-            Self::Windows => {
-                "DELETE FROM tollgate_quota WHERE (counter, window_start) IN (
-                 SELECT counter, window_start FROM tollgate_quota
-                 WHERE ends < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
-                 ORDER BY ends LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            }
-            Self::Claims => {
-                "DELETE FROM tollgate_claim WHERE request IN (SELECT request FROM tollgate_claim
-                 WHERE expires < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
-                 ORDER BY expires LIMIT 1000 FOR UPDATE SKIP LOCKED)"
-            }
-        }
+    fn statement(self) -> String {
+        let (table, key, ends) = match self {
+            Self::Leases => ("tollgate_lease", "lease", "ends"),
+            Self::Windows => ("tollgate_quota", "counter, window_start", "ends"),
+            Self::Claims => ("tollgate_claim", "request", "expires"),
+        };
+        format!(
+            "DELETE FROM {table} WHERE ({key}) IN (
+                SELECT {key} FROM {table}
+                WHERE {ends} < LEAST($1, (EXTRACT(EPOCH FROM now()) * 1000000)::bigint - $2)
+                ORDER BY {ends} LIMIT {} FOR UPDATE SKIP LOCKED)",
+            Forget::AT_ONCE
+        )
     }
 }
 
@@ -184,7 +178,7 @@ impl Question for Forget {
     const REPEATABLE: bool = true;
 
     async fn ask(&self, session: &mut Session) -> Result<u64, Fault> {
-        let statement = session.prepare_cached(self.table.statement()).await?;
+        let statement = session.prepare_cached(&self.table.statement()).await?;
         let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
         Ok(session.execute(&statement, &[&micros(self.before), &kept]).await?)
     }
