@@ -21,8 +21,8 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// A cache of at most `capacity` bytes, where `weigh` tells the size of a value.
-    pub fn bounded(capacity: u64, weigh: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+    /// A cache of at most `capacity` bytes, where `weigh` tells the size of a value, and of what its key points to.
+    pub fn bounded(capacity: u64, weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static) -> Self {
         Self::build(capacity, None, weigh)
     }
 
@@ -31,7 +31,7 @@ where
     pub fn bounded_for(
         capacity: u64,
         lives: Duration,
-        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+        weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
         Self::build(capacity, Some(lives), weigh)
     }
@@ -39,10 +39,10 @@ where
     fn build(
         capacity: u64,
         lives: Option<Duration>,
-        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+        weigh: impl Fn(&K, &V) -> usize + Send + Sync + 'static,
     ) -> Self {
-        let weigher = move |_: &K, value: &Arc<V>| {
-            u32::try_from(weigh(value) + size_of::<K>() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+        let weigher = move |key: &K, value: &Arc<V>| {
+            u32::try_from(weigh(key, value) + size_of::<K>() + ENTRY_OVERHEAD).unwrap_or(u32::MAX)
         };
         let builder = moka::sync::Cache::builder().max_capacity(capacity).weigher(weigher);
         let builder = lives.into_iter().fold(builder, |builder, lives| {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_lives_for_a_time_makes_room_from_its_oldest_end() {
-        let cache = Cache::<u32, u32>::bounded_for(100_000, Duration::from_secs(600), |_| 1_000);
+        let cache = Cache::<u32, u32>::bounded_for(100_000, Duration::from_secs(600), |_, _| 1_000);
         for number in 0..1_000 {
             cache.put(number, Arc::new(number));
         }

@@ -118,7 +118,7 @@ impl Snapshot {
             )?,
             regions,
             rules: rules.into_iter().map(|rule| (rule.policy.id().clone(), rule)).collect(),
-            answers: Cache::bounded(answer_cache, weigh),
+            answers: Cache::bounded(answer_cache, |_, answer| weigh(answer)),
             shapes: shape::Shapes::new(sources.has_built_in_schema()),
             types,
             schema,

@@ -22,7 +22,7 @@ use crate::domain::outcome::QuotaState;
 use crate::domain::terms::Quota;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
-use crate::store::{Claim, StateStore, StoreError, Take};
+use crate::store::{Claim, StateStore, StoreError};
 
 use bucket::{Bucket, Key, Unspent};
 use held::{Charge, Claimable, Paid};
@@ -91,15 +91,15 @@ pub struct Quotas(Arc<Shared>);
 
 struct Shared {
     store: Arc<dyn StateStore>,
-    gate: String,
+    gate: Arc<str>,
     buckets: RwLock<HashMap<Key, Arc<Bucket>>>,
     reservations: Cache<Uuid, Reservation>,
     settlements: Cache<Uuid, Settlement>,
     /// One at a time looks into these memories and changes them.
     alone: Mutex<()>,
     unused: Cache<Claimable, Paid>,
-    /// What was used of what was claimed here.
-    used: Cache<Claimable, ()>,
+    /// What was claimed here, by a use that is under way or was counted.
+    owned: Cache<Claimable, ()>,
     meter: Meter,
 }
 
@@ -110,13 +110,19 @@ impl Quotas {
         let within = SETTLED_WITHIN.unsigned_abs();
         Self(Arc::new(Shared {
             store,
-            gate: gate.to_owned(),
+            gate: gate.into(),
             buckets: RwLock::default(),
-            reservations: Cache::bounded_for(RESERVATIONS, within, Reservation::bytes),
-            settlements: Cache::bounded_for(SETTLEMENTS, within, Settlement::bytes),
+            reservations: Cache::bounded_for(RESERVATIONS, within, |_, reservation: &Reservation| {
+                reservation.bytes()
+            }),
+            settlements: Cache::bounded_for(SETTLEMENTS, within, |_, settlement: &Settlement| {
+                settlement.bytes()
+            }),
             alone: Mutex::new(()),
-            unused: Cache::bounded_for(UNUSED, within, Paid::bytes),
-            used: Cache::bounded_for(UNUSED, within, |()| 256),
+            unused: Cache::bounded_for(UNUSED, within, |once: &Claimable, paid: &Paid| {
+                once.0.len() + paid.bytes()
+            }),
+            owned: Cache::bounded_for(UNUSED, within, |once: &Claimable, ()| once.0.len()),
             meter,
         }))
     }
@@ -263,7 +269,7 @@ impl Quotas {
     async fn spend(&self, wanted: &Wanted<'_>, now: Timestamp) -> Result<Arc<Bucket>, Reason> {
         loop {
             let bucket = self.bucket(wanted);
-            let spent = bucket.spend(&self.0.store, &self.0.gate, wanted.need, now).await;
+            let spent = bucket.spend(&self.0.store, wanted.need, now).await;
             match spent {
                 Ok(()) => return Ok(bucket),
                 Err(Unspent::Closed) => self.forget(&bucket),
@@ -276,16 +282,7 @@ impl Quotas {
     /// What is left, as the store and this gate know it.
     async fn look(&self, wanted: &Wanted<'_>) -> Result<Amount, StoreError> {
         let held = self.find(wanted).map(|bucket| bucket.held()).unwrap_or_default();
-        let take = Take {
-            counter: wanted.counter.clone(),
-            window: wanted.window.start,
-            ends: wanted.window.end.unwrap_or(Timestamp::MAX),
-            lease: Uuid::nil(),
-            gate: self.0.gate.clone(),
-            want: Amount::ZERO,
-            least: Amount::ZERO,
-            limit: wanted.limit,
-        };
+        let take = bucket::look(&wanted.counter, wanted.window, wanted.limit, &self.0.gate);
         Ok(self.0.store.take(&take).await?.remaining + held)
     }
 
@@ -308,7 +305,10 @@ impl Quotas {
             return bucket;
         }
         let mut buckets = self.0.buckets.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Bucket::new(wanted.counter.clone(), wanted.window, wanted.limit));
+        let fresh = || {
+            let gate = Arc::clone(&self.0.gate);
+            Arc::new(Bucket::new(wanted.counter.clone(), gate, wanted.window, wanted.limit))
+        };
         Arc::clone(buckets.entry(wanted.key()).or_insert_with(fresh))
     }
 

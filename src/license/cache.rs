@@ -46,8 +46,8 @@ impl<T: Send + Sync + 'static> Licenses<T> {
     /// An empty memory within the configured bounds.
     pub fn new(config: &config::Licenses) -> Self {
         Self {
-            verified: Cache::bounded(config.cache.bytes(), |known: &Known<T>| weigh(&known.license)),
-            refused: Cache::bounded(config.rejected_cache.bytes(), |refused: &Refused| {
+            verified: Cache::bounded(config.cache.bytes(), |_, known: &Known<T>| weigh(&known.license)),
+            refused: Cache::bounded(config.rejected_cache.bytes(), |_, refused: &Refused| {
                 size_of::<Refused>() + refused.refusal.detail.len()
             }),
         }

@@ -1,8 +1,8 @@
 //! Licenses that are known by their id, and terms that were accepted: read from the store once, then
 //! from memory.
 //!
-//! What is there is never replaced, so it may be remembered; what is not there is remembered for a moment, and only until
-//! something is recorded. Refuses to take a store's silence for an answer.
+//! What is there is never replaced, so it may be remembered; what is not there is remembered for a moment,
+//! and only until something is recorded. Refuses to take a store's silence for an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +24,22 @@ const ACCEPTANCES: u64 = 8 << 20;
 pub struct Registry {
     store: Arc<dyn StateStore>,
     licenses: Cache<String, Registered>,
-    acceptances: Cache<(String, String, String), Acceptance>,
+    acceptances: Cache<Name, Acceptance>,
     /// What was looked for in vain, with the number of records that there were.
-    absent: Cache<(String, String, String), Absent>,
+    absent: Cache<Name, u64>,
 }
 
-/// What was looked for in vain.
-struct Absent {
-    records: u64,
-    /// The length of its name.
-    bytes: usize,
+/// What something is looked for by: an issuer, a license and a hash, or a license alone.
+type Name = (String, String, String);
+
+fn length(name: &Name) -> usize {
+    name.0.len() + name.1.len() + name.2.len()
 }
 
 impl Registry {
     /// Reads from `store`, and remembers within the configured bounds.
     pub fn new(store: Arc<dyn StateStore>, config: &config::Licenses) -> Self {
-        let text = |registered: &Registered| {
+        let text = |_: &String, registered: &Registered| {
             let texts = [&registered.id, &registered.issuer, &registered.assignee, &registered.kid];
             let texts: usize = texts.into_iter().map(String::len).sum();
             size_of::<Registered>() + texts + registered.token.len() + registered.registered_by.len()
@@ -47,14 +47,10 @@ impl Registry {
         Self {
             store,
             licenses: Cache::bounded(config.registered_cache.bytes(), text),
-            acceptances: Cache::bounded(ACCEPTANCES, |acceptance: &Acceptance| {
-                let Acceptance { issuer, license, terms_hash, accepted_by, .. } = acceptance;
-                let key = issuer.len() + license.len() + terms_hash.len();
-                size_of::<Acceptance>() + 2 * key + accepted_by.len()
+            acceptances: Cache::bounded(ACCEPTANCES, |name, acceptance: &Acceptance| {
+                size_of::<Acceptance>() + 2 * length(name) + acceptance.accepted_by.len()
             }),
-            absent: Cache::bounded_for(ABSENT, ABSENT_FOR, |absent: &Absent| {
-                size_of::<Absent>() + absent.bytes
-            }),
+            absent: Cache::bounded_for(ABSENT, ABSENT_FOR, |name, _| 256 + length(name)),
         }
     }
 
@@ -78,7 +74,7 @@ impl Registry {
                 Ok(Some(license))
             }
             None => {
-                self.remember_absent(absent, records);
+                self.absent.put(absent, Arc::new(records));
                 Ok(None)
             }
         }
@@ -109,7 +105,7 @@ impl Registry {
                 Ok(Some(acceptance))
             }
             None => {
-                self.remember_absent(key, records);
+                self.absent.put(key, Arc::new(records));
                 Ok(None)
             }
         }
@@ -120,13 +116,8 @@ impl Registry {
         self.licenses.bytes()
     }
 
-    fn remember_absent(&self, key: (String, String, String), records: u64) {
-        let bytes = key.0.len() + key.1.len() + key.2.len();
-        self.absent.put(key, Arc::new(Absent { records, bytes }));
-    }
-
-    fn is_absent(&self, key: &(String, String, String), records: u64) -> bool {
-        self.absent.get(key).is_some_and(|known| known.records == records)
+    fn is_absent(&self, key: &Name, records: u64) -> bool {
+        self.absent.get(key).is_some_and(|known| *known == records)
     }
 }
 

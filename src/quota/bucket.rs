@@ -29,6 +29,8 @@ pub(super) type Key = (String, Timestamp, Amount);
 #[derive(Debug)]
 pub(super) struct Bucket {
     name: String,
+    /// Who sets aside.
+    gate: Arc<str>,
     window: Window,
     /// The most that may be set aside in the window, by all together. Who has another limit for the same
     /// counter has another bucket: what was set aside under a higher limit may be above a lower one.
@@ -40,6 +42,20 @@ pub(super) struct Bucket {
     emptied: Notify,
     /// How many those are.
     watchers: AtomicUsize,
+}
+
+/// What only asks how much is left.
+pub(super) fn look(counter: &str, window: Window, limit: Amount, gate: &str) -> Take {
+    Take {
+        counter: counter.to_owned(),
+        window: window.start,
+        ends: window.end.unwrap_or(Timestamp::MAX),
+        lease: Uuid::nil(),
+        gate: gate.to_owned(),
+        want: Amount::ZERO,
+        least: Amount::ZERO,
+        limit,
+    }
 }
 
 /// The turn to ask the store.
@@ -66,9 +82,10 @@ enum Attempt {
 }
 
 impl Bucket {
-    pub(super) fn new(name: String, window: Window, limit: Amount) -> Self {
+    pub(super) fn new(name: String, gate: Arc<str>, window: Window, limit: Amount) -> Self {
         Self {
             name,
+            gate,
             window,
             limit,
             purse: Mutex::default(),
@@ -82,7 +99,6 @@ impl Bucket {
     pub(super) async fn spend(
         self: &Arc<Self>,
         store: &Arc<dyn StateStore>,
-        gate: &str,
         need: Amount,
         now: Timestamp,
     ) -> Result<(), Unspent> {
@@ -90,7 +106,7 @@ impl Bucket {
             match self.attempt(need, now) {
                 Attempt::Spent => return Ok(()),
                 Attempt::SpentAndLow => {
-                    self.prefetch(store, gate, need, now);
+                    self.prefetch(store, need, now);
                     return Ok(());
                 }
                 Attempt::Closed => return Err(Unspent::Closed),
@@ -103,7 +119,7 @@ impl Bucket {
                 Attempt::Closed => return Err(Unspent::Closed),
                 Attempt::Short => {}
             }
-            let refilled = self.refill(store, gate, need, now, turn).await;
+            let refilled = self.refill(store, need, now, turn).await;
             let (suffices, _turn) = refilled.map_err(Unspent::Unreachable)?;
             // Before the turn ends: what was set aside must not go back until it was spent from. What there is
             // may also suffice because somebody gave back in the meantime.
@@ -136,9 +152,9 @@ impl Bucket {
     }
 
     /// Fetches the next chunk beside the check that noticed, unless somebody asks the store already.
-    fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, need: Amount, now: Timestamp) {
+    fn prefetch(self: &Arc<Self>, store: &Arc<dyn StateStore>, need: Amount, now: Timestamp) {
         let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
-        let (bucket, store, gate) = (Arc::clone(self), Arc::clone(store), gate.to_owned());
+        let (bucket, store) = (Arc::clone(self), Arc::clone(store));
         tokio::spawn(async move {
             let _turn = turn;
             if bucket.find_out(&store, now).await.is_err() {
@@ -146,7 +162,7 @@ impl Bucket {
                 return;
             }
             let want = bucket.chunk(need, Amount::ZERO, now);
-            let _ = bucket.fetch(&store, &gate, want, Amount::ZERO, now).await;
+            let _ = bucket.fetch(&store, want, Amount::ZERO, now).await;
         });
     }
 
@@ -155,12 +171,11 @@ impl Bucket {
     async fn refill(
         self: &Arc<Self>,
         store: &Arc<dyn StateStore>,
-        gate: &str,
         need: Amount,
         now: Timestamp,
         turn: Turn,
     ) -> Result<(bool, Turn), StoreError> {
-        let (bucket, store, gate) = (Arc::clone(self), Arc::clone(store), gate.to_owned());
+        let (bucket, store) = (Arc::clone(self), Arc::clone(store));
         let refilled = tokio::spawn(async move {
             bucket.find_out(&store, now).await?;
             let lacking = need.max(Amount::of_millionths(1)) - bucket.lock().left;
@@ -168,7 +183,7 @@ impl Bucket {
                 return Ok((true, turn));
             }
             let want = bucket.chunk(need, lacking, now);
-            let granted = bucket.fetch(&store, &gate, want, lacking, now).await?;
+            let granted = bucket.fetch(&store, want, lacking, now).await?;
             Ok((granted >= lacking, turn))
         });
         refilled.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(stopped.to_string())))
@@ -179,7 +194,6 @@ impl Bucket {
     async fn fetch(
         &self,
         store: &Arc<dyn StateStore>,
-        gate: &str,
         want: Amount,
         least: Amount,
         now: Timestamp,
@@ -187,22 +201,16 @@ impl Bucket {
         if !want.is_positive() {
             return Ok(Amount::ZERO);
         }
-        self.lock().unanswered = Some(Take { want, least, ..self.look(gate) });
+        let look = look(&self.name, self.window, self.limit, &self.gate);
+        self.lock().unanswered = Some(Take { lease: Uuid::new_v4(), want, least, ..look });
         self.find_out(store, now).await
     }
 
-    /// What only asks how much is left.
-    fn look(&self, gate: &str) -> Take {
-        Take {
-            counter: self.name.clone(),
-            window: self.window.start,
-            ends: self.window.end.unwrap_or(Timestamp::MAX),
-            lease: Uuid::new_v4(),
-            gate: gate.to_owned(),
-            want: Amount::ZERO,
-            least: Amount::ZERO,
-            limit: self.limit,
-        }
+    /// Asks what is left, and takes nothing. In turn only.
+    async fn look(&self, store: &Arc<dyn StateStore>) -> Result<(), StoreError> {
+        let looked = store.take(&look(&self.name, self.window, self.limit, &self.gate)).await?;
+        self.hear(&mut self.lock(), looked.remaining);
+        Ok(())
     }
 
     /// Asks what was asked without an answer, if anything was. In turn only.
@@ -237,12 +245,12 @@ impl Bucket {
     }
 
     /// What was spent is used.
-    pub(super) fn confirm(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str, amount: Amount) {
+    pub(super) fn confirm(self: &Arc<Self>, store: &Arc<dyn StateStore>, amount: Amount) {
         let mut purse = self.lock();
         purse.pending -= amount;
-        if purse.is_empty() && !purse.dry && self.is_watched() {
+        if self.is_unsure(&purse) {
             drop(purse);
-            self.find_out_what_is_left(store, gate);
+            self.look_beside(store);
         }
     }
 
@@ -258,15 +266,19 @@ impl Bucket {
         self.lock().put_back(amount);
     }
 
-    /// Asks whether the end is there, for others may have given back, unless somebody asks the store already.
-    fn find_out_what_is_left(self: &Arc<Self>, store: &Arc<dyn StateStore>, gate: &str) {
+    /// Whether somebody waits for the end, and it seems to be there: others may have given back.
+    fn is_unsure(&self, purse: &Purse) -> bool {
+        self.is_watched() && purse.is_empty() && !purse.dry
+    }
+
+    /// Asks what is left beside the check that noticed, unless somebody asks the store already.
+    fn look_beside(self: &Arc<Self>, store: &Arc<dyn StateStore>) {
         let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
-        let (bucket, store, look) = (Arc::clone(self), Arc::clone(store), self.look(gate));
+        let (bucket, store) = (Arc::clone(self), Arc::clone(store));
         tokio::spawn(async move {
             let _turn = turn;
-            if let Ok(looked) = store.take(&look).await {
-                bucket.hear(&mut bucket.lock(), looked.remaining);
-            }
+            // Where it cannot be asked, it is when the bucket is settled.
+            let _ = bucket.look(&store).await;
         });
     }
 
@@ -346,14 +358,9 @@ impl Bucket {
             }
             self.lock().returned.pop_front();
         }
-        let is_unsure = self.is_watched() && {
-            let purse = self.lock();
-            purse.is_empty() && !purse.dry
-        };
+        let is_unsure = self.is_unsure(&self.lock());
         if is_unsure {
-            // Whoever found it empty could not ask.
-            let looked = store.take(&self.look("")).await?;
-            self.hear(&mut self.lock(), looked.remaining);
+            self.look(store).await?;
         }
         // Not before: who finds it closed forgets it, and what is still on its way back.
         let mut purse = self.lock();

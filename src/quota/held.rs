@@ -15,7 +15,7 @@ use super::{Once, Quotas, REQUESTS, Use, Wanted, unreachable};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{Amount, Code, Reason};
-use crate::store::{Claim, Claimed, UsageKey};
+use crate::store::{self, Claim, UsageKey};
 
 /// How long a request is known as the same when it comes again, at least: callers repeat after an outage.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
@@ -84,8 +84,7 @@ pub(super) struct Paid {
 impl Paid {
     /// What it takes in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        // With the request.
-        size_of::<Self>() + 256 + (self.charges.len() + self.usage.len()) * 160
+        size_of::<Self>() + (self.charges.len() + self.usage.len()) * 160
     }
 }
 
@@ -96,12 +95,22 @@ pub struct Held {
     states: Vec<QuotaState>,
     /// How much is used, by metric.
     usage: Vec<(String, Amount)>,
-    /// What may be claimed for it, since when: then a repeat takes nothing, so this one stays paid whatever becomes
-    /// of it, and the repeat may use it.
-    claimed: Option<(Claimable, Timestamp)>,
-    /// Whether it takes what was paid before.
-    paid: bool,
+    /// What may be claimed for it: then a repeat takes nothing, so this one stays paid whatever becomes of it, and
+    /// the repeat may use it.
+    claimed: Option<Claimed>,
+    /// Whether what it took stays taken, and is known to.
+    confirmed: bool,
     repeat: bool,
+}
+
+/// What may be claimed for a use.
+#[derive(Debug)]
+struct Claimed {
+    once: Claimable,
+    /// When it was paid.
+    at: Timestamp,
+    /// Whether the claim is known to be that of this use, and of no twin.
+    is_own: bool,
 }
 
 impl Held {
@@ -116,7 +125,7 @@ impl Held {
             states: Vec::new(),
             usage: named.chain(request).collect(),
             claimed: None,
-            paid: false,
+            confirmed: false,
             repeat: false,
         }
     }
@@ -131,17 +140,24 @@ impl Held {
 
     /// Repeats a request that was claimed: takes nothing, but may use what was paid for it and not used.
     pub(super) fn repeats(&mut self, claim: &Claim, now: Timestamp) {
-        let claimable = (claim.request.clone(), claim.question);
-        let unused = self.quotas.0.unused.take(&claimable);
-        match unused.filter(|paid| now.duration_since(paid.at) <= SETTLED_WITHIN) {
+        let once = (claim.request.clone(), claim.question);
+        match self.own(&once).filter(|paid| now.duration_since(paid.at) <= SETTLED_WITHIN) {
             Some(paid) => {
                 self.charges.clone_from(&paid.charges);
                 self.usage.clone_from(&paid.usage);
-                self.claimed = Some((claimable, paid.at));
-                self.paid = true;
+                self.claimed = Some(Claimed { once, at: paid.at, is_own: true });
+                self.confirmed = true;
             }
             None => self.repeat = true,
         }
+    }
+
+    /// Takes the payment of an earlier try out, if there is one. What twins pay from now on goes back.
+    fn own(&self, once: &Claimable) -> Option<Arc<Paid>> {
+        let quotas = &self.quotas.0;
+        let _alone = quotas.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.owned.put(once.clone(), Arc::default());
+        quotas.unused.take(once)
     }
 
     /// Makes it count once under the caller's id; a repeat gives everything back.
@@ -153,17 +169,18 @@ impl Held {
     ) -> Result<Self, Reason> {
         // From here on it may be claimed: dropping it in the middle must not give anything back, or the
         // repeat would use what nobody paid for.
-        let claimable = (claim.request.clone(), claim.question);
-        self.claimed = Some((claimable.clone(), now));
+        let once_here = (claim.request.clone(), claim.question);
+        self.claimed = Some(Claimed { once: once_here.clone(), at: now, is_own: false });
         let claimed = self.quotas.0.store.claim(claim).await.map_err(|error| unreachable(&error))?;
         match claimed {
-            Claimed::First => {
+            store::Claimed::First => {
                 // An earlier try was paid too, and will not be claimed any more.
-                if let Some(paid) = self.quotas.0.unused.take(&claimable) {
+                if let Some(paid) = self.own(&once_here) {
                     paid.charges.iter().for_each(|charge| charge.bucket.put_back(charge.amount));
                 }
+                self.claimed = Some(Claimed { once: once_here, at: now, is_own: true });
             }
-            Claimed::Before(question) => {
+            store::Claimed::Before(question) => {
                 self.claimed = None;
                 self.put_back();
                 if question != once.question {
@@ -192,7 +209,7 @@ impl Held {
         if self.repeat {
             return None;
         }
-        let now = self.claimed.as_ref().map_or(now, |(_, paid_at)| *paid_at);
+        let now = self.claimed.as_ref().map_or(now, |claimed| claimed.at);
         let (charges, usage) = self.count(of, now);
         if charges.iter().all(|charge| !charge.amount.is_positive()) {
             return None;
@@ -215,10 +232,7 @@ impl Held {
     }
 
     fn count(&mut self, of: &Use<'_>, now: Timestamp) -> (Vec<Charge>, Vec<(String, Amount)>) {
-        if let Some((claimable, _)) = self.claimed.take() {
-            let _alone = self.quotas.0.alone.lock().unwrap_or_else(PoisonError::into_inner);
-            self.quotas.0.used.put(claimable, Arc::default());
-        }
+        self.claimed = None;
         self.confirm();
         let usage = std::mem::take(&mut self.usage);
         for (metric, amount) in usage.iter().filter(|(_, amount)| amount.is_positive()) {
@@ -229,17 +243,16 @@ impl Held {
 
     /// What was taken stays taken.
     fn confirm(&mut self) {
-        let quotas = &self.quotas.0;
-        if !std::mem::replace(&mut self.paid, true) {
+        if !std::mem::replace(&mut self.confirmed, true) {
             for charge in &self.charges {
-                charge.bucket.confirm(&quotas.store, &quotas.gate, charge.amount);
+                charge.bucket.confirm(&self.quotas.0.store, charge.amount);
             }
         }
     }
 
     fn put_back(&mut self) {
         for charge in self.charges.drain(..) {
-            match self.paid {
+            match self.confirmed {
                 true => charge.bucket.put_back(charge.amount),
                 false => charge.bucket.release(charge.amount),
             }
@@ -249,16 +262,17 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let Some((claimable, at)) = self.claimed.take() else { return self.put_back() };
+        let Some(Claimed { once, at, is_own }) = self.claimed.take() else { return self.put_back() };
         let quotas = self.quotas.clone();
         let _alone = quotas.0.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        // It is claimed once, and a twin may have paid before, or used it.
-        if quotas.0.unused.get(&claimable).is_some() || quotas.0.used.get(&claimable).is_some() {
+        // It is claimed once: for a twin, or a twin has paid before.
+        let is_surplus = quotas.0.owned.get(&once).is_some() || quotas.0.unused.get(&once).is_some();
+        if !is_own && is_surplus {
             return self.put_back();
         }
         self.confirm();
         let (charges, usage) = (std::mem::take(&mut self.charges), std::mem::take(&mut self.usage));
-        quotas.0.unused.put(claimable, Arc::new(Paid { charges, usage, at }));
+        quotas.0.unused.put(once, Arc::new(Paid { charges, usage, at }));
     }
 }
 

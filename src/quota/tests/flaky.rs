@@ -24,6 +24,8 @@ pub(super) enum Fault {
     After,
     /// Claims are not made.
     NoClaim,
+    /// Claims wait for ever.
+    StuckClaim,
     /// Claims are made, and nobody hears of it.
     LostClaim,
     /// It is done in as much time as a disk needs.
@@ -123,6 +125,9 @@ impl StateStore for Flaky {
         let lost = Err(StoreError::Unavailable("a test cut it off".to_owned()));
         if fault == Fault::NoClaim as u8 {
             return lost;
+        }
+        if fault == Fault::StuckClaim as u8 {
+            return std::future::pending().await;
         }
         let claimed = self.through(self.inner.claim(claim)).await;
         if fault == Fault::LostClaim as u8 { lost } else { claimed }

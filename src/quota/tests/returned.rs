@@ -6,11 +6,31 @@ use super::*;
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
+/// So many rows for ever, and no more.
+fn rows(limit: f64) -> Vec<Quota> {
+    vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", limit, QuotaScope::License) }]
+}
+
+/// A store that fails as it is told.
+fn flaky() -> (Arc<Flaky>, Arc<dyn StateStore>) {
+    let flaky = Flaky::over(store());
+    (Arc::clone(&flaky), flaky)
+}
+
+fn once(question: u8) -> Once<'static> {
+    Once { request_id: "r", question: [question; 32] }
+}
+
+/// Lets a future go on as far as it gets without waiting.
+fn begin(future: std::pin::Pin<&mut impl Future>) {
+    assert!(future.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
 #[tokio::test]
 async fn settlements_that_come_late_go_back_one_after_the_other() {
     let store = store();
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 1_000.0, QuotaScope::License) }];
+    let list = rows(1_000.0);
     let eighty = usage(&[("rows", 80.0)]);
     let mut now = NOW;
     let mut reservations = Vec::new();
@@ -40,7 +60,7 @@ async fn settlements_that_come_late_go_back_one_after_the_other() {
 async fn a_lease_lasts_as_long_as_what_was_spent_of_it_may_come_back() {
     let store = store();
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let list = rows(100.0);
     let (one, rest) = (usage(&[("rows", 1.0)]), usage(&[("rows", 40.0)]));
     // Something is used all the time, so that a chunk is held, and its last part is spent late.
     let mut now = NOW;
@@ -64,7 +84,7 @@ async fn a_lease_lasts_as_long_as_what_was_spent_of_it_may_come_back() {
 async fn what_goes_back_of_another_lease_leaves_one_that_lasts() {
     let store = store();
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 200.0, QuotaScope::License) }];
+    let list = rows(200.0);
     let (hundred, nothing) = (usage(&[("rows", 100.0)]), usage(&[("rows", 0.0)]));
     let of = of(&list, &hundred);
     let minute = |minutes: i64| NOW + SECOND * i32::try_from(minutes * 60).unwrap();
@@ -84,7 +104,7 @@ async fn what_goes_back_of_another_lease_leaves_one_that_lasts() {
 async fn a_settlement_that_comes_after_many_others_still_goes_back() {
     let store = store();
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 1_000.0, QuotaScope::License) }];
+    let list = rows(1_000.0);
     let (hundred, one) = (usage(&[("rows", 100.0)]), usage(&[("rows", 1.0)]));
     let mut now = NOW;
     let mut open = std::collections::VecDeque::new();
@@ -112,40 +132,40 @@ async fn a_settlement_that_comes_after_many_others_still_goes_back() {
 }
 
 #[tokio::test]
-async fn a_twin_that_is_given_up_after_the_other_was_used_goes_back() {
-    let flaky = Flaky::over(store());
-    let store: Arc<dyn StateStore> = flaky.clone();
-    let quotas = gate(&store, "g");
-    let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
-    let of = of(&list, &four);
-    let once = Once { request_id: "r", question: [1; 32] };
-    flaky.fail(Fault::Slow);
-    let mut given_up = Box::pin(quotas.reserve(&of, Some(&once), NOW));
-    let mut context = Context::from_waker(Waker::noop());
-    // It has looked for a claim, and waits for its units or its own claim.
-    for _ in 0..3 {
-        assert!(given_up.as_mut().poll(&mut context).is_pending());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+async fn a_twin_that_is_given_up_goes_back_where_the_other_is_the_use() {
+    for is_under_way in [true, false] {
+        let (flaky, store) = flaky();
+        let quotas = gate(&store, "g");
+        let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
+        let of = of(&list, &four);
+        let once = once(1);
+        flaky.fail(Fault::StuckClaim);
+        let mut given_up = Box::pin(quotas.reserve(&of, Some(&once), NOW));
+        // Until it has its units, and waits for its claim.
+        for _ in 0..20 {
+            begin(given_up.as_mut());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        flaky.fail(Fault::None);
+        let used = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+        let given_up = Some(given_up).filter(|_| !is_under_way);
+        assert!(used.commit(&of, NOW).is_some());
+        drop(given_up);
+        let again = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
+        assert!(again.commit(&of, NOW).is_none(), "it is counted once");
+        quotas.stop(NOW).await.unwrap();
+        assert_eq!(total(&store, "rows").await, Amount::whole(4));
+        let left = gate(&store, "h").rehearse(&of, NOW).await.unwrap()[0].remaining;
+        assert_eq!(left, Amount::whole(6));
     }
-    let used = quotas.reserve(&of, Some(&once), NOW).await.unwrap();
-    let was_first = used.commit(&of, NOW).is_some();
-    drop(given_up);
-    let again = quotas.reserve(&of, Some(&once), NOW).await.unwrap().commit(&of, NOW).is_some();
-    assert!(was_first != again, "one of them is counted");
-    quotas.stop(NOW).await.unwrap();
-    assert_eq!(total(&store, "rows").await, Amount::whole(4));
-    let left = gate(&store, "h").rehearse(&of, NOW).await.unwrap()[0].remaining;
-    assert_eq!(left, Amount::whole(6));
 }
 
 #[tokio::test]
 async fn what_was_paid_and_not_claimed_goes_back_when_it_is_paid_again() {
-    let flaky = Flaky::over(store());
-    let store: Arc<dyn StateStore> = flaky.clone();
+    let (flaky, store) = flaky();
     let quotas = gate(&store, "g");
     let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
     let of = of(&list, &four);
-    let once = |question: u8| Once { request_id: "r", question: [question; 32] };
     for other in [1, 2] {
         flaky.fail(Fault::NoClaim);
         assert!(quotas.reserve(&of, Some(&once(other)), NOW).await.is_err());
@@ -170,12 +190,11 @@ async fn what_was_paid_and_not_claimed_goes_back_when_it_is_paid_again() {
 
 #[tokio::test]
 async fn a_claim_without_an_answer_is_used_by_the_next_who_asks() {
-    let flaky = Flaky::over(store());
-    let store: Arc<dyn StateStore> = flaky.clone();
+    let (flaky, store) = flaky();
     let quotas = gate(&store, "g");
     let (list, four) = (vec![quota("q", "rows", 10.0, QuotaScope::License)], usage(&[("rows", 4.0)]));
     let of = of(&list, &four);
-    let once = Once { request_id: "r", question: [1; 32] };
+    let once = once(1);
     flaky.fail(Fault::LostClaim);
     let paid = NOW + SECOND * 3_500;
     assert!(quotas.reserve(&of, Some(&once), paid).await.is_err());
@@ -192,12 +211,12 @@ async fn a_claim_without_an_answer_is_used_by_the_next_who_asks() {
 #[tokio::test]
 async fn what_is_set_aside_for_who_went_away_is_known() {
     let store = store();
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let list = rows(100.0);
     let all = usage(&[("rows", 100.0)]);
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
     let of = of(&list, &all);
     let mut asked = Box::pin(first.reserve(&of, None, NOW));
-    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    begin(asked.as_mut());
     drop(asked);
     // The bucket's next turn is after what was asked for it.
     first.tend(NOW).await.unwrap();
@@ -208,9 +227,8 @@ async fn what_is_set_aside_for_who_went_away_is_known() {
 
 #[tokio::test]
 async fn what_is_set_aside_without_an_answer_is_asked_for_again() {
-    let flaky = Flaky::over(store());
-    let store: Arc<dyn StateStore> = flaky.clone();
-    let list = vec![Quota { window: QuotaWindow::Total, ..quota("q", "rows", 100.0, QuotaScope::License) }];
+    let (flaky, store) = flaky();
+    let list = rows(100.0);
     let (some, all) = (usage(&[("rows", 60.0)]), usage(&[("rows", 100.0)]));
     let (first, second) = (gate(&store, "g"), gate(&store, "h"));
     flaky.fail(Fault::After);
@@ -231,9 +249,8 @@ async fn what_is_set_aside_without_an_answer_is_asked_for_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handing_in_ends_although_more_is_used_all_the_time() {
-    let flaky = Flaky::over(store());
+    let (flaky, store) = flaky();
     flaky.fail(Fault::Slow);
-    let store: Arc<dyn StateStore> = flaky;
     let quotas = gate(&store, "g");
     let busy = quotas.clone();
     let load = tokio::spawn(async move {
@@ -264,7 +281,7 @@ async fn usage_of_which_handing_in_was_broken_off_is_handed_in_later() {
     for _ in 0..3 {
         let mut tended = Box::pin(quotas.tend(NOW));
         for _ in 0..3 {
-            assert!(tended.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            begin(tended.as_mut());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         drop(tended);
