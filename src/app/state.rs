@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::audit::HandIn;
 use crate::config::{self, StoreKind};
@@ -155,7 +156,9 @@ fn register_figures(instruments: &Instruments, pdp: &Arc<Pdp>, clock: &Clock) {
 pub(super) fn tend(state: &State, store: &Arc<dyn StateStore>, clock: &Clock) -> JoinHandle<()> {
     let (state, store, clock) = (state.clone(), Arc::clone(store), clock.clone());
     tokio::spawn(async move {
-        let (mut tending, mut sweeping) = (tokio::time::interval(TEND), tokio::time::interval(SWEEP));
+        let mut tending = tokio::time::interval(TEND);
+        // Not at the start, when there is enough to do: what has ended can wait.
+        let mut sweeping = tokio::time::interval_at(Instant::now() + SWEEP, SWEEP);
         loop {
             let done = tokio::select! {
                 _ = tending.tick() => state.quotas.tend(clock.now()).await,
