@@ -115,7 +115,12 @@ impl Envoy {
 
     /// How often the filter came to this result.
     async fn results(&self, result: &str) -> u64 {
-        let page = get(self.admin, &format!("/stats?filter=^http.data.ext_authz.{result}$")).await.body;
+        self.stat(&format!("http.data.ext_authz.{result}")).await
+    }
+
+    /// A number that it keeps.
+    async fn stat(&self, name: &str) -> u64 {
+        let page = get(self.admin, &format!("/stats?filter=^{name}$")).await.body;
         page.rsplit_once(": ").map_or(0, |(_, count)| count.trim().parse().unwrap())
     }
 }

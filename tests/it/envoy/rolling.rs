@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::client::get;
 use super::download::{Download, Over};
 use super::upstream::Course;
 use super::{ELSEWHERE, Scene, example, program, site, start_gate};
@@ -141,15 +142,17 @@ async fn hubs_and_gates_are_replaced_under_load_and_nothing_fails() {
     goes_on(&mut lasting).await;
 }
 
-/// What Envoy says of the last requests that did not get through.
+/// What Envoy says of the gates, and of the last requests that did not get through.
 async fn why(scene: &Scene) -> String {
+    let gates = "/stats?filter=^cluster.tollgate.(membership|health_check|upstream_[cr][xq]_[a-z_]*)";
+    let gates = get(scene.envoy.admin, gates).await.body;
     // Until it has written that.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let log = scene.envoy.stdout.text();
     // Those of the revoked license are as they should be, and many.
     let expected = |line: &&str| line.contains("via_upstream") || line.contains("ext_authz_denied");
     let said: Vec<&str> = log.lines().filter(|line| !expected(line)).collect();
-    said.split_at(said.len().saturating_sub(20)).1.join("\n")
+    format!("{}\n{gates}", said.split_at(said.len().saturating_sub(20)).1.join("\n"))
 }
 
 /// It may live, so nobody cut it.
@@ -182,6 +185,23 @@ async fn where_a_gate_has_just_gone_another_is_asked() {
     gone.ended().await;
     passes(20).await;
     assert_eq!(scene.upstream.asked(), 24);
+}
+
+#[tokio::test]
+async fn gates_that_leave_are_asked_while_no_other_is_known() {
+    let Some(program) = program() else { return };
+    let notice = ("shutdown.notice", "20s");
+    let gates = [start_gate(site(), &[notice]), start_gate(site(), &[notice])];
+    let ports = [gates[0].decisions.port(), gates[1].decisions.port()];
+    let scene = scene(program, start_gate(site(), &[]), ports, true).await;
+    let healthy = async || scene.envoy.stat("cluster.tollgate.membership_healthy").await;
+    eventually("Envoy knows them", async || healthy().await == 2).await;
+    // As where both are replaced before Envoy has seen the first of the new ones.
+    gates.iter().for_each(|gate| gate.signal("TERM"));
+    eventually("Envoy knows that they leave", async || healthy().await == 0).await;
+    let download = scene.download(Over::Http1, &scene.license(), SHORT).await;
+    assert_eq!(download.response.status(), 200, "{}", why(&scene).await);
+    assert!(download.rest().await.whole);
 }
 
 #[tokio::test]
