@@ -16,7 +16,7 @@ use super::connection::{Place, Transport};
 use super::{CliError, origin, read_input};
 use crate::document::with_causes;
 use crate::proto::v1::license_service_client::LicenseServiceClient;
-use crate::proto::v1::{License, ListLicensesRequest};
+use crate::proto::v1::{License, ListLicensesRequest, WatchLicensesRequest, WatchLicensesResponse};
 
 /// The variable that may hold the token itself.
 const TOKEN: &str = "TOLLGATE_TOKEN";
@@ -85,7 +85,11 @@ pub(super) struct Admin<'a> {
 impl Admin<'_> {
     /// A request that says who asks, and is given up in time.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = self.connection.transport.request(message);
+        self.signed(self.connection.transport.request(message))
+    }
+
+    /// The request, which says who asks.
+    fn signed<T>(&self, mut request: Request<T>) -> Request<T> {
         if let Some(bearer) = &self.bearer {
             request.metadata_mut().insert("authorization", bearer.clone());
         }
@@ -120,10 +124,28 @@ impl Admin<'_> {
     pub(super) async fn next<T>(&self, answers: &mut Streaming<T>) -> Result<Option<T>, CliError> {
         let timeout = self.connection.transport.timeout();
         let Ok(next) = tokio::time::timeout(timeout.get(), answers.message()).await else {
-            let address = &self.connection.admin;
-            return Err(CliError::Failed(format!("`{address}` sent nothing more within {timeout}")));
+            return Err(self.silent());
         };
         next.map_err(|status| self.failed(&status))
+    }
+
+    fn silent(&self) -> CliError {
+        let (address, timeout) = (&self.connection.admin, self.connection.transport.timeout());
+        CliError::Failed(format!("`{address}` sent nothing more within {timeout}"))
+    }
+
+    /// How targets stand, of this issuer or of all, and every change, without an end.
+    pub(super) async fn watch(
+        &mut self,
+        issuer: String,
+    ) -> Result<Streaming<WatchLicensesResponse>, CliError> {
+        // With a deadline, it would end there.
+        let request = self.signed(Request::new(WatchLicensesRequest { issuer }));
+        let timeout = self.connection.transport.timeout();
+        match tokio::time::timeout(timeout.get(), self.client.watch_licenses(request)).await {
+            Ok(answer) => Ok(answer.map_err(|status| self.failed(&status))?.into_inner()),
+            Err(_) => Err(self.silent()),
+        }
     }
 
     /// The registered licenses that are asked for, through all pages; at most `limit` of them.

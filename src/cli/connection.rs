@@ -73,7 +73,13 @@ impl Transport {
     /// Connects.
     pub(super) async fn open(&self, place: Place<'_>) -> Result<Channel, CliError> {
         let Place { option, address, .. } = place;
-        let mut endpoint = place.endpoint()?.connect_timeout(self.timeout.get());
+        let timeout = self.timeout.get();
+        // A gate that fell silent is noticed also where an answer may take any time.
+        let mut endpoint = place
+            .endpoint()?
+            .connect_timeout(timeout)
+            .http2_keep_alive_interval(timeout)
+            .keep_alive_timeout(timeout);
         if address.starts_with("https:") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(CliError::failed)?;
         } else if self.ca.is_some() || self.certificate.is_some() {
@@ -81,7 +87,7 @@ impl Transport {
             return Err(CliError::Input(format!("`{option} {address}` is not TLS; {right}")));
         }
         // The time to connect does not count the handshake of TLS.
-        let connected = tokio::time::timeout(self.timeout.get(), place.connect(endpoint)).await;
+        let connected = tokio::time::timeout(timeout, place.connect(endpoint)).await;
         connected.unwrap_or_else(|_| {
             let timeout = self.timeout;
             Err(CliError::Failed(format!("`{address}` did not answer within {timeout}")))

@@ -1,7 +1,8 @@
-//! `tollgate licenses`: the registered licenses and how they stand, or everything about one.
+//! `tollgate licenses`: the registered licenses and how they stand, everything about one, or changes as they come.
 //!
 //! Refuses to show tokens: gates do not tell them.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -9,22 +10,24 @@ use serde_json::Value;
 use super::admin::moment::Moment;
 use super::admin::{AdminConnection, answers};
 use super::{CliError, block_on, output};
+use crate::document::printable::{printable, printable_json};
 use crate::domain::Clock;
 use crate::domain::time::Timestamp;
-use crate::proto::v1::{GetLicenseRequest, License, LicenseStatus, ListLicensesRequest};
+use crate::proto::v1::{GetLicenseRequest, License, LicenseStatus, ListLicensesRequest, Standing};
 
 /// List the licenses that a running gate keeps
 ///
-/// With an id: everything about that license, and everything that stands against it.
+/// With an id: everything about that license, and everything that stands against it. With `--watch`: what
+/// stands against licenses, registered or not, and every change of it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  tollgate licenses --status valid --expiring-before 30d\n\nEverything about one:\n  tollgate licenses license-1"
+    after_help = "Example:\n  tollgate licenses --status valid --expiring-before 30d\n\nEverything about one:\n  tollgate licenses license-1\n\nTell another program of every revocation:\n  tollgate licenses --watch --json | while read -r change; do ...; done"
 )]
 pub(super) struct Args {
     /// The id of one license
     #[arg(
         value_name = "ID",
-        conflicts_with_all = ["issuer", "assignee", "status", "expiring_before", "limit"]
+        conflicts_with_all = ["issuer", "assignee", "status", "expiring_before", "limit", "watch"]
     )]
     id: Option<String>,
     /// Only of this issuer
@@ -42,9 +45,13 @@ pub(super) struct Args {
     /// At most so many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Tell of every suspension, reinstatement and revocation as it comes, after all that are in force; ends
+    /// with an error when the gate does
+    #[arg(long, conflicts_with_all = ["assignee", "status", "expiring_before", "limit"])]
+    watch: bool,
     #[command(flatten)]
     admin: AdminConnection,
-    /// Write a list of licenses as JSON; with an id, the license
+    /// Write a list of licenses as JSON; with an id, the license; with `--watch`, one object on each line
     #[arg(long)]
     json: bool,
 }
@@ -58,6 +65,7 @@ enum Status {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
     match &args.id {
+        None if args.watch => watch(args)?,
         Some(id) => {
             let license = get(args, id)?;
             if args.json {
@@ -97,6 +105,27 @@ fn list(args: &Args) -> Result<Vec<License>, CliError> {
     })
 }
 
+fn watch(args: &Args) -> Result<(), CliError> {
+    block_on(async {
+        let mut admin = args.admin.open().await?;
+        let mut changes = admin.watch(args.issuer.clone().unwrap_or_default()).await?;
+        loop {
+            let change = changes.message().await.map_err(|status| admin.failed(&status))?;
+            let Some(standing) = change.and_then(|change| change.standing) else {
+                return Err(CliError::Failed("the gate ended the watch".to_owned()));
+            };
+            let line = if args.json {
+                printable_json(&answers::standing(&standing).to_string()).into_owned()
+            } else {
+                printable(&words(&standing), &[]).into_owned()
+            };
+            if !output::is_read(writeln!(io::stdout(), "{line}"))? {
+                return Ok(());
+            }
+        }
+    })
+}
+
 fn filter(args: &Args, now: Timestamp) -> Result<ListLicensesRequest, CliError> {
     let status = match args.status {
         None => LicenseStatus::Unspecified,
@@ -133,9 +162,14 @@ fn explain(license: &License) {
     output::field("registered", &format!("by {} at {}", license.registered_by, time(license.registered_at)));
     output::field("status", answers::word(license.status()));
     for standing in &license.standings {
-        let target = answers::target(standing).map(|target| target.to_string()).unwrap_or_default();
-        let (status, since) = (answers::word(standing.status()), time(standing.since));
-        let (reason, actor) = (&standing.reason, &standing.actor);
-        output::field("standing", &format!("{status}: {target}, by {actor} at {since}: {reason}"));
+        output::field("standing", &words(standing));
     }
+}
+
+/// How something stands, in one sentence.
+fn words(standing: &Standing) -> String {
+    let target = answers::target(standing).map(|target| target.to_string()).unwrap_or_default();
+    let (status, since) =
+        (answers::word(standing.status()), answers::time(standing.since).unwrap_or_default());
+    format!("{status}: {target}, by {} at {since}: {}", standing.actor, standing.reason)
 }

@@ -2,7 +2,7 @@
 //!
 //! Refuses to hold what it can pass on: rows of CSV and JSON are written as they come.
 
-use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
+use std::io::{self, IsTerminal, Stdout, Write};
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -80,11 +80,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CliError> {
         let answer = admin.client.get_usage(request).await;
         let mut answers = answer.map_err(|status| admin.failed(&status))?.into_inner();
         let mut rows = Rows::of(args);
-        let mut goes_on = is_read(rows.begin())?;
+        let mut goes_on = output::is_read(rows.begin())?;
         while goes_on && let Some(row) = admin.next(&mut answers).await? {
-            goes_on = is_read(rows.add(&row))?;
+            goes_on = output::is_read(rows.add(&row))?;
         }
-        is_read(rows.end())
+        output::is_read(rows.end())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -108,16 +108,6 @@ fn filter(args: &Args, now: Timestamp) -> Result<GetUsageRequest, CliError> {
         from: Moment::of(args.from.as_ref(), now)?,
         until: Moment::of(args.until.as_ref(), now)?,
     })
-}
-
-/// Whether anybody reads what was written. A reader that went away (`| head`) is no reason to fail; a
-/// disk that is full is.
-fn is_read(written: io::Result<()>) -> Result<bool, CliError> {
-    match written {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CliError::Failed(format!("standard output: {error}"))),
-    }
 }
 
 /// Where rows go.

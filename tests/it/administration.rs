@@ -3,6 +3,7 @@
 
 mod pages;
 mod usage;
+mod watching;
 
 use std::path::PathBuf;
 

@@ -356,7 +356,7 @@ impl Lines {
         self.lines.lock().unwrap().iter().find(|line| line.contains(words)).cloned()
     }
 
-    fn read_to_end(&mut self) -> String {
+    pub(crate) fn read_to_end(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.text()
     }
