@@ -157,7 +157,7 @@ async fn what_was_acknowledged_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");
     let mut said = Said::default();
-    for number in 0..rounds.unwrap_or(20) {
+    for number in 0..rounds.unwrap_or(200) {
         round(&path, number, &mut said);
         check(&path, &said).await;
     }

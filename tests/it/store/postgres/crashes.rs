@@ -1,7 +1,7 @@
 //! The server is killed, frozen and overrun: what was acknowledged stays, calls end in time, and work
 //! goes on by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tollgate::config::{HumanDuration, Postgres};
 use tollgate::domain::amount::Amount;
 use tollgate::domain::standing::Status;
 use tollgate::store::postgres::PostgresStore;
-use tollgate::store::{Changed, StateStore, StoreError, Take, UsageBatch, UsageFilter};
+use tollgate::store::{Changed, LicenseFilter, StateStore, StoreError, Take, UsageBatch, UsageFilter};
 use uuid::Uuid;
 
 use super::open;
@@ -57,6 +57,8 @@ async fn work(store: Arc<dyn StateStore>, worker: String, stop: Arc<AtomicBool>)
             break;
         }
         let id = format!("{worker}/{number}");
+        let license = license(&id);
+        until_answered(|| store.register(&license)).await;
         let revoke = change(target(&id), Status::Revoked);
         match until_answered(|| store.change(&revoke)).await {
             (Changed::Applied(revision), _) => drop(told.changes.insert(id, revision)),
@@ -80,7 +82,19 @@ async fn work(store: Arc<dyn StateStore>, worker: String, stop: Arc<AtomicBool>)
     told
 }
 
+/// The ids of all licenses that are registered.
+async fn registered(store: &dyn StateStore) -> BTreeSet<String> {
+    let (mut all, mut after) = (BTreeSet::new(), String::new());
+    loop {
+        let page = store.licenses(&LicenseFilter::default(), &after, 1_000).await.unwrap();
+        let Some(last) = page.last() else { return all };
+        after.clone_from(&last.id);
+        all.extend(page.into_iter().map(|license| license.id));
+    }
+}
+
 async fn check(store: &dyn StateStore, told: &BTreeMap<String, Told>) {
+    let registered = registered(store).await;
     let mut stand = BTreeMap::new();
     let (mut seen, mut last) = (0, 1);
     while seen < last {
@@ -100,6 +114,7 @@ async fn check(store: &dyn StateStore, told: &BTreeMap<String, Told>) {
     for (worker, told) in told {
         for (id, revision) in &told.changes {
             assert_eq!(stand.get(id), Some(revision), "{id} was acknowledged");
+            assert!(registered.contains(id), "{id} was acknowledged");
         }
         assert_eq!(usage.get(worker.as_str()).copied().unwrap_or_default(), whole(told.used), "{worker}");
         held += told.held;
@@ -120,7 +135,7 @@ async fn what_was_acknowledged_survives_kills() {
         stores.push(Arc::new(PostgresStore::open(&config).await.unwrap()));
     }
     let rounds =
-        std::env::var("TOLLGATE_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
+        std::env::var("TOLLGATE_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(50);
     let mut all = BTreeMap::new();
     for round in 0..rounds {
         let stop = Arc::new(AtomicBool::new(false));
@@ -131,13 +146,13 @@ async fn what_was_acknowledged_survives_kills() {
                 (name, tokio::spawn(work))
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(Uuid::new_v4().as_bytes()[0]) * 2)).await;
         tokio::task::block_in_place(|| {
             server.kill();
             server.restart();
         });
         // Both gates get over it by themselves.
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         stop.store(true, Ordering::Relaxed);
         for (name, worker) in workers {
             let told = tokio::time::timeout(Duration::from_secs(30), worker).await.expect("it ends").unwrap();
