@@ -68,6 +68,9 @@ pub enum AdminError {
     /// The state cannot be reached.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// What is known of the state is too old, or clocks cannot be trusted.
+    #[error("{}: {}", .0.code, .0.reason_admin)]
+    Stale(Box<Reason>),
     /// The act cannot be recorded; it may be done, and may be asked for again.
     #[error("the act may have been done, and cannot be recorded: {0}")]
     Unrecorded(String),

@@ -1,6 +1,7 @@
 //! Changes of standings as they come, beginning with all that are not VALID.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{AdminError, Administration, Operator};
 use crate::domain::Clock;
@@ -10,6 +11,9 @@ use crate::store::StateStore;
 
 /// How many changes are read at once.
 const PAGE: u32 = 1_000;
+
+/// How often one that has nothing to tell looks whether it would hear of anything.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Follows the changes.
 pub struct Changes {
@@ -49,7 +53,7 @@ impl Changes {
     /// The next changes: at least one, once there is one.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, also where that only shows while there is nothing to tell.
     pub async fn next(&mut self) -> Result<Vec<Standing>, AdminError> {
         loop {
             let restarts = self.revocations.restarts();
@@ -73,9 +77,18 @@ impl Changes {
                 return Ok(changes);
             }
             if last >= feed.revision {
-                self.watcher.changed().await;
+                self.changed().await?;
             }
         }
+    }
+
+    /// Waits for a change, as long as this gate would hear of one.
+    async fn changed(&self) -> Result<(), AdminError> {
+        while tokio::time::timeout(LOOK, self.watcher.changed()).await.is_err() {
+            let fresh = self.revocations.as_of(self.clock.now());
+            fresh.map_err(|reason| AdminError::Stale(Box::new(reason)))?;
+        }
+        Ok(())
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn not_done(error: AdminError) -> Status {
         AdminError::Stands(_) => with_info(Code::FailedPrecondition, "STANDING", words),
         AdminError::Store(StoreError::Forbidden(_)) => with_info(Code::PermissionDenied, "FORBIDDEN", words),
         AdminError::Store(_) => with_info(Code::Unavailable, "STATE_UNAVAILABLE", words),
+        AdminError::Stale(reason) => with_info(Code::Unavailable, reason.code.as_str(), words),
         AdminError::Unrecorded(_) => with_info(Code::Unavailable, "AUDIT_UNAVAILABLE", words),
     }
 }

@@ -5,9 +5,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tollgate::proto::v1::WatchLicensesRequest;
+use tonic::Code;
 
 use super::{admin, gates, is_denied_with};
-use crate::gate::{Site, ask, eventually, is_allowed, within};
+use crate::gate::{PATIENCE, Site, ask, eventually, is_allowed, within};
 use crate::postgres::Server;
 use crate::streams::Use;
 
@@ -17,8 +18,10 @@ async fn a_gate_that_is_cut_off_from_its_state_denies_in_time() {
     let database = server.database();
     let gates = gates(&server, &database, 2, &[("state.max_staleness", "2s")]);
     let token = Site::new().issuer.license("license-1");
-    let mut streams = Vec::new();
+    let (mut streams, mut watches) = (Vec::new(), Vec::new());
     for gate in &gates {
+        let watch = admin(gate).await.0.watch_licenses(WatchLicensesRequest::default()).await;
+        watches.push(watch.unwrap().into_inner());
         let (stream, opened) = Use::open(&mut gate.client().await, ask(&token)).await;
         assert!(is_allowed(&opened));
         streams.push(stream);
@@ -36,6 +39,11 @@ async fn a_gate_that_is_cut_off_from_its_state_denies_in_time() {
     for stream in &mut streams {
         let ended = stream.ended().await;
         assert!(ended.reasons.iter().any(|reason| reason.code == "STATE_STALE"), "{ended:?}");
+    }
+    for watch in &mut watches {
+        let ended = tokio::time::timeout(PATIENCE, watch.message()).await.expect("it ends").unwrap_err();
+        assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+        assert!(ended.message().starts_with("STATE_STALE"), "{ended:?}");
     }
     server.thaw();
     for gate in &gates {
