@@ -121,6 +121,7 @@ impl App {
         ];
         followers.extend(background::follow_tokens(&reloads, operators.clone())?);
         background::register_gauges(&instruments, &pdp, &policies, &audit, config.audit.queue);
+        hub.iter().for_each(|hub| background::register_members(&instruments, hub));
         let tasks = vec![
             background::follow_decision_log(readiness.clone(), &audit),
             state::follow(&readiness, &pdp, &clock, &instruments),

@@ -79,6 +79,11 @@ impl Hub {
         self.log.subscribe()
     }
 
+    /// How many members listen for that: each does that is connected.
+    pub fn listening(&self) -> usize {
+        self.log.listening()
+    }
+
     /// Reads what is in the store now, or was later than this call.
     async fn read(&self) -> Result<(), StoreError> {
         let asked = Instant::now();

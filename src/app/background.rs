@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::decision::Pdp;
 use crate::document::Problems;
 use crate::domain::Clock;
+use crate::hub::Hub;
 use crate::keyring::Keyring;
 use crate::listener::tls;
 use crate::policy::Policies;
@@ -182,4 +183,10 @@ pub(super) fn register_gauges(
         bytes: log.bytes.load(Relaxed),
         failures: log.failures.load(Relaxed),
     });
+}
+
+/// Lets metrics tell who is connected to a hub.
+pub(super) fn register_members(instruments: &Instruments, hub: &Arc<Hub>) {
+    let hub = Arc::clone(hub);
+    instruments.register_members(move || u64::try_from(hub.listening()).unwrap_or(u64::MAX));
 }

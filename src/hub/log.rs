@@ -71,6 +71,11 @@ impl Log {
         self.known.read().unwrap_or_else(PoisonError::into_inner).mark
     }
 
+    /// How many wait for that.
+    pub(super) fn listening(&self) -> usize {
+        self.grew.receiver_count()
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<Mark> {
         self.grew.subscribe()
     }

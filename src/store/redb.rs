@@ -26,7 +26,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use redb::ReadTransaction;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use self::fault::Fault;
@@ -45,7 +45,12 @@ use crate::domain::time::Timestamp;
 pub struct RedbStore {
     shared: Arc<Shared>,
     messages: Sender<Message>,
+    /// One for each that may wait for the writer.
+    places: Arc<Semaphore>,
 }
+
+/// The most that wait for the writer: a disk that hangs must not fill the memory.
+const WAITING: usize = 32_768;
 
 impl fmt::Debug for RedbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +86,7 @@ impl RedbStore {
         let writer = Writer { shared: Arc::clone(&shared), messages: received, opener };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || writer.run());
         thread.map_err(|error| StoreError::Unusable(format!("no thread can write the state: {error}")))?;
-        Ok(Self { shared, messages })
+        Ok(Self { shared, messages, places: Arc::new(Semaphore::new(WAITING)) })
     }
 
     /// Does something in a transaction, and gives its outcome when it is durable.
@@ -89,10 +94,22 @@ impl RedbStore {
         &self,
         work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.ask(work)?.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Has something done in a transaction.
+    fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            let words = format!("the disk of the state does not keep up: {WAITING} writes wait for it");
+            StoreError::Unavailable(words)
+        })?;
         let (reply, answer) = oneshot::channel();
-        let job = Message::Job(Box::new(Asked::new(work, reply)));
+        let job = Message::Job(Box::new(Asked::new(work, reply, place)));
         self.messages.send(job).map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        Ok(answer)
     }
 
     /// Reads more than a row, away from the threads that serve.
@@ -108,9 +125,8 @@ impl RedbStore {
     /// Takes a time that was told. What is far ahead of the disk is written, and nobody waits for that.
     fn told(&self, now: Timestamp) {
         if self.shared.told(now) {
-            let (reply, _) = oneshot::channel();
-            // Every transaction writes the time; this one writes nothing else.
-            drop(self.messages.send(Message::Job(Box::new(Asked::new(|_: &mut Tables<'_>| Ok(()), reply)))));
+            // Every transaction writes the time; this one writes nothing else, and is not needed where others wait.
+            drop(self.ask(|_| Ok(())));
         }
     }
 }

@@ -112,6 +112,29 @@ async fn a_stream_ends_when_its_license_does() {
     assert!(begun.elapsed() < Duration::from_secs(4));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_reports_without_a_pause_ends_when_its_license_does() {
+    let gate = Gate::start(&[]);
+    let mut claims = gate.site().issuer.claims("short");
+    claims["exp"] = json!(now() + 2);
+    let token = gate.site().issuer.sign(&claims);
+    let (Use { said, mut answers }, _) = Use::open(&mut gate.client().await, ask(&token)).await;
+    let begun = Instant::now();
+    tokio::spawn(async move {
+        let usage = [("rows".to_owned(), 1.0)].into();
+        let report = CheckStreamRequest { message: Some(Said::Report(UsageReport { usage })) };
+        while said.send(report.clone()).await.is_ok() {}
+    });
+    let ended = loop {
+        match answers.message().await.unwrap().unwrap().message.unwrap() {
+            Answer::Taken(_) => assert!(begun.elapsed() < Duration::from_secs(4), "it goes on"),
+            Answer::Ended(ended) => break ended,
+            Answer::Opened(opened) => panic!("{opened:?}"),
+        }
+    };
+    assert_eq!(ended_codes(&ended), ["EXPIRED"]);
+}
+
 #[tokio::test]
 async fn reports_take_from_the_quota_and_the_last_unit_ends_it() {
     let gate = Gate::start(&[]);

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::fault::Fault;
 use super::format::{FORMAT, STEPS, Step, migrate};
 use super::tables::{META, TIME_ROW, format};
-use super::{RedbStore, file};
+use super::{RedbStore, WAITING, file};
 use crate::domain::time::Timestamp;
 use crate::store::{Registered, Registration, StateStore, StoreError};
 
@@ -259,4 +259,21 @@ fn all_steps_of_a_migration_are_made_or_none() {
     let path = folder.path().join("state.redb");
     assert_eq!(migrated(&path, &[add_a, fail]), (false, Some(FORMAT), None));
     assert_eq!(migrated(&path, &[add_a, add_b]), (true, Some(FORMAT), Some("ab".to_owned())));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_fill_the_memory() {
+    let store = RedbStore::in_memory().unwrap();
+    let (release, hangs) = std::sync::mpsc::channel::<()>();
+    let mut asked = vec![store.ask(move |_| hangs.recv().map_err(|_| Fault::InUse)).unwrap()];
+    for _ in 1..WAITING {
+        asked.push(store.ask(|_| Ok(())).unwrap());
+    }
+    let refused = store.register(&license("one")).await.unwrap_err();
+    assert!(refused.to_string().contains("does not keep up: 32768 writes wait"), "{refused}");
+    release.send(()).unwrap();
+    for answer in asked {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(store.register(&license("one")).await, Ok(Registration::Created));
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use redb::{Database, Durability};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fault::{Fault, guarded};
 use super::shared::{Held, Shared};
@@ -47,11 +47,17 @@ pub(super) struct Asked<W, T> {
     work: W,
     outcome: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+    /// Its place among those that wait, until it is answered.
+    _place: OwnedSemaphorePermit,
 }
 
 impl<W, T> Asked<W, T> {
-    pub(super) fn new(work: W, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
-        Self { work, outcome: None, reply }
+    pub(super) fn new(
+        work: W,
+        reply: oneshot::Sender<Result<T, StoreError>>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { work, outcome: None, reply, _place: place }
     }
 }
 

@@ -20,11 +20,13 @@ pub struct StateFigures {
 }
 
 type Figures = Box<dyn Fn() -> StateFigures + Send + Sync>;
+type Members = Box<dyn Fn() -> u64 + Send + Sync>;
 
 /// The numbers.
 #[derive(Default)]
 pub(super) struct Counts {
     figures: OnceLock<Figures>,
+    members: OnceLock<Members>,
     streams_ended: AtomicU64,
     failures: AtomicU64,
     restores: AtomicU64,
@@ -42,6 +44,11 @@ impl Instruments {
     /// Lets `figures` tell of the state. The first to register stays.
     pub fn register_state(&self, figures: impl Fn() -> StateFigures + Send + Sync + 'static) {
         self.0.counts.state.figures.get_or_init(|| Box::new(figures));
+    }
+
+    /// Lets `members` tell how many gates are connected to this one, their hub. The first to register stays.
+    pub fn register_members(&self, members: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.0.counts.state.members.get_or_init(|| Box::new(members));
     }
 
     /// The state could not be read.
@@ -71,6 +78,16 @@ pub(super) fn declare(declare: &Declarations<'_>) {
         figures.unreported
     });
     figure(declare, "tollgate.streams", "Uses that go on", |figures| figures.streams);
+    let counts = Arc::clone(declare.counts);
+    let members = declare.meter.u64_observable_gauge("tollgate.hub.members");
+    members
+        .with_description("Gates that are connected to this hub")
+        .with_callback(move |observer| {
+            if let Some(members) = counts.state.members.get() {
+                observer.observe(members(), &[]);
+            }
+        })
+        .build();
     let counts = Arc::clone(declare.counts);
     let age = declare.meter.f64_observable_gauge("tollgate.state.age").with_unit("s");
     let age = age.with_description("Since the state was last read");

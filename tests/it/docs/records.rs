@@ -46,6 +46,7 @@ async fn records_page_is_current() {
     install(&site, Authority::new().sign_for("localhost"));
     let gate = site.start(&[
         ("gate.dry_run_all", "true"),
+        ("listeners.hub.unix", "hub.sock"),
         ("listeners.administration.tls.certificate", "tls.crt"),
         ("listeners.administration.tls.key", "tls.key"),
     ]);

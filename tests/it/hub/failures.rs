@@ -62,6 +62,8 @@ async fn one_of_two_is_lost(signal: &str) {
         }));
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let members = |hub: &Gate| hub.metric("tollgate_hub_members", &[]);
+    assert_eq!(hubs.iter().map(members).sum::<f64>(), 4.0);
     let killed = linked_to(&sidecars[0], &fleet);
     let orphans: Vec<&Gate> =
         sidecars.iter().filter(|sidecar| linked_to(sidecar, &fleet) == killed).collect();
@@ -94,6 +96,7 @@ async fn one_of_two_is_lost(signal: &str) {
     for sidecar in &sidecars {
         assert!(!is_allowed(&sidecar.check(ask(&token)).await));
     }
+    assert_eq!(members(&hubs[other]), 4.0);
     let restores: f64 =
         sidecars.iter().map(|sidecar| sidecar.metric("tollgate_state_restores_total", &[])).sum();
     assert_eq!(restores, 0.0, "both hubs know the same");
