@@ -263,6 +263,10 @@ impl Running {
             return std::future::pending().await;
         }
         let left = self.license.license.claims.exp.duration_since(clock.now());
+        if !left.is_positive() {
+            // A timer would say so a moment later, and what comes without a pause would get past it.
+            return;
+        }
         let expiry = tokio::time::sleep(Duration::try_from(left).unwrap_or_default());
         tokio::select! {
             () = self.watcher.changed() => {}

@@ -1,14 +1,14 @@
 //! What is revoked while a question waits for the database is not allowed when that answers.
 
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use tokio::time::sleep;
 use tollgate::proto::v1::GetUsageRequest;
 
 use super::{admin, gates, is_denied_with, metered};
-use crate::gate::{Site, ask, is_allowed};
+use crate::gate::{Site, ask, is_allowed, now};
 use crate::postgres::Server;
 use crate::streams::Use;
 
@@ -59,4 +59,27 @@ async fn what_waited_for_a_quota_or_an_acceptance_is_asked_about_again() {
     sleep(Duration::from_millis(600)).await;
     let rows = admin.usage(GetUsageRequest { metric: "rows".to_owned(), ..Default::default() }).await;
     assert!(rows.iter().all(|row| row.license_id != "stream"), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_waited_beyond_the_end_of_its_license_is_not_taken() {
+    let Some(server) = Server::start(|_| {}) else { return };
+    let database = server.database();
+    let gates = gates(&server, &database, 1, &[]);
+    let site = Site::new();
+    let mut claims = site.issuer.claims("short");
+    claims["exp"] = json!(now() + 3);
+    claims["terms"]["quotas"] =
+        json!([{"id": "q", "metric": "rows", "limit": 1000, "per": "license", "window": "day"}]);
+    let question = ask(&site.issuer.sign(&claims));
+    let (mut stream, opened) = Use::open(&mut gates[0].client().await, question).await;
+    assert!(is_allowed(&opened), "{opened:?}");
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(claims["exp"].as_u64().unwrap());
+    sleep((end - Duration::from_secs(1)).duration_since(SystemTime::now()).unwrap_or_default()).await;
+    let mut held = lock(&server, &database, "tollgate_quota").await;
+    // Half a second before its end, and answered half a second after it.
+    stream.report("rows", 500.0).await;
+    let ended = stream.ended().await;
+    assert_eq!(ended.reasons[0].code, "EXPIRED", "{ended:?}");
+    held.wait().unwrap();
 }
