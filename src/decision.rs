@@ -82,8 +82,8 @@ struct Judged {
     license: Option<Arc<Known>>,
     /// What was taken from quotas.
     held: Option<Held>,
-    /// When the steps ended that wait for nothing.
-    decided: Instant,
+    /// When it was asked.
+    asked: Instant,
 }
 
 impl Pdp {
@@ -136,9 +136,9 @@ impl Pdp {
         now: Timestamp,
     ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
         let started = Instant::now();
-        let Judged { mut decision, license, held, decided } = self.judge(request, now).await;
+        let Judged { mut decision, license, held, asked } = self.judge(request, now).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
-        let now = later(now, decided);
+        let now = later(now, asked);
         if self.object_since(license.as_deref(), &mut decision, now) {
             // The record had to wait. What is answered has one of its own.
             decision.id = DecisionId::new(now);
@@ -152,13 +152,13 @@ impl Pdp {
 
     /// The steps before the record.
     async fn judge(&self, request: &CheckRequest, now: Timestamp) -> Judged {
+        let asked = Instant::now();
         let presented = self.look_up(request).await;
-        let (mut decision, license) = self.decide(request, presented, now);
-        let decided = Instant::now();
+        let (mut decision, license) = self.decide(request, presented, later(now, asked));
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
-        self.object_since(license.as_deref(), &mut decision, later(now, decided));
-        Judged { decision, license, held, decided }
+        self.object_since(license.as_deref(), &mut decision, later(now, asked));
+        Judged { decision, license, held, asked }
     }
 
     /// Denies what was allowed, and may not be any more after what it waited for. Says whether it did.
@@ -260,8 +260,8 @@ impl Pdp {
 }
 
 /// The time after what was waited for since `now` was told. What takes less than a [`MOMENT`] is no wait.
-fn later(now: Timestamp, decided: Instant) -> Timestamp {
-    let waited = decided.elapsed();
+fn later(now: Timestamp, asked: Instant) -> Timestamp {
+    let waited = asked.elapsed();
     if waited < MOMENT { now } else { now.saturating_add(waited).unwrap_or(Timestamp::MAX) }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::resolve::Presented;
-use super::{DecideError, Known, Pdp, deny, reserve, standing};
+use super::{DecideError, Known, Pdp, deny, later, reserve, standing};
 use crate::domain::outcome::QuotaState;
 use crate::domain::time::Timestamp;
 use crate::domain::{CheckRequest, Clock, Code, Decision, DecisionId, Effect, LicenseRef, Reason};
@@ -80,6 +80,7 @@ impl Pdp {
         trace_id: Option<String>,
         now: Timestamp,
     ) -> Result<Opened, DecideError> {
+        let started = Instant::now();
         // Before the decision, so that no change in between is missed.
         let pulse = self.pulse.subscribe();
         let (decision, license) = self.check_known(&request, trace_id.as_deref(), now).await?;
@@ -87,7 +88,7 @@ impl Pdp {
             return Ok(Opened::denied(decision));
         };
         request.usage.clear();
-        self.run(Asked { request, license, pulse, trace_id }, decision, now).await
+        self.run(Asked { request, license, pulse, trace_id }, decision, later(now, started)).await
     }
 
     /// Goes on with a use that was allowed a moment ago, by this gate or another: asks the whole question again,
@@ -105,8 +106,9 @@ impl Pdp {
         let pulse = self.pulse.subscribe();
         request.usage.clear();
         let presented = self.look_up(&request).await;
-        let (mut decision, license) = self.decide(&request, presented, now);
+        let (mut decision, license) = self.decide(&request, presented, later(now, started));
         self.check_acceptance(license.as_deref(), &mut decision).await;
+        let now = later(now, started);
         match license {
             Some(license) if decision.effect == Effect::Allow => {
                 self.run(Asked { request, license, pulse, trace_id }, decision, now).await

@@ -3,9 +3,10 @@
 use std::process::Child;
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
-use tokio::time::sleep;
-use tollgate::proto::v1::GetUsageRequest;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+use tollgate::proto::v1::check_request::License;
+use tollgate::proto::v1::{CheckRequest, GetUsageRequest};
 
 use super::{admin, gates, is_denied_with, metered};
 use crate::gate::{Site, ask, is_allowed, now};
@@ -61,25 +62,42 @@ async fn what_waited_for_a_quota_or_an_acceptance_is_asked_about_again() {
     assert!(rows.iter().all(|row| row.license_id != "stream"), "{rows:?}");
 }
 
+/// Claims of a license that ends in two or three seconds, and the moment a second before.
+fn short(site: &Site, id: &str) -> (Value, Instant) {
+    let mut claims = site.issuer.claims(id);
+    let end = now() + 3;
+    claims["exp"] = json!(end);
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(end.try_into().unwrap());
+    (claims, Instant::now() + end.duration_since(SystemTime::now()).unwrap() - Duration::from_secs(1))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_report_that_waited_beyond_the_end_of_its_license_is_not_taken() {
+async fn what_waited_beyond_the_end_of_its_license_is_not_allowed() {
     let Some(server) = Server::start(|_| {}) else { return };
     let database = server.database();
-    let gates = gates(&server, &database, 1, &[]);
+    let gates = gates(&server, &database, 2, &[]);
     let site = Site::new();
-    let mut claims = site.issuer.claims("short");
-    claims["exp"] = json!(now() + 3);
+    let mut client = gates[0].client().await;
+
+    let (mut claims, before) = short(&site, "reported");
     claims["terms"]["quotas"] =
         json!([{"id": "q", "metric": "rows", "limit": 1000, "per": "license", "window": "day"}]);
-    let question = ask(&site.issuer.sign(&claims));
-    let (mut stream, opened) = Use::open(&mut gates[0].client().await, question).await;
+    let (mut stream, opened) = Use::open(&mut client, ask(&site.issuer.sign(&claims))).await;
     assert!(is_allowed(&opened), "{opened:?}");
-    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(claims["exp"].as_u64().unwrap());
-    sleep((end - Duration::from_secs(1)).duration_since(SystemTime::now()).unwrap_or_default()).await;
+    sleep_until(before).await;
     let mut held = lock(&server, &database, "tollgate_quota").await;
     // Half a second before its end, and answered half a second after it.
     stream.report("rows", 500.0).await;
     let ended = stream.ended().await;
     assert_eq!(ended.reasons[0].code, "EXPIRED", "{ended:?}");
+    held.wait().unwrap();
+
+    let (claims, before) = short(&site, "registered");
+    admin(&gates[1]).await.register(&site.issuer.sign(&claims)).await.unwrap();
+    sleep_until(before).await;
+    let mut held = lock(&server, &database, "tollgate_license").await;
+    let by_id = CheckRequest { license: Some(License::LicenseId("registered".into())), ..ask("") };
+    let answer = client.check(by_id).await.unwrap().into_inner();
+    assert!(is_denied_with(&answer, "EXPIRED"), "{answer:?}");
     held.wait().unwrap();
 }
