@@ -77,11 +77,11 @@ pub struct Postgres {
     /// variable `PGPASSWORD`, if any.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// The authorities that may vouch for the server's certificate, PEM; absent: the system's. Hosts
-    /// other than loopback and Unix sockets are spoken to over TLS, unless the URL says `sslmode=disable`.
+    /// The authorities that may vouch for the server's certificate, PEM, read again for each connection; absent: the
+    /// system's. Hosts other than loopback and Unix sockets are spoken to over TLS, unless the URL says `sslmode=disable`.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// Connections open at once.
+    /// Connections open at once. One listens for changes; where there are more than two, another reads them.
     #[serde(default = "Postgres::default_connections")]
     #[schemars(range(min = 2, max = 1000))]
     pub connections: u32,

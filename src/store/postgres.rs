@@ -44,6 +44,8 @@ const SWEEPS: u32 = 10;
 /// State in a PostgreSQL database.
 pub struct PostgresStore {
     pool: Pool<Connector>,
+    /// For the feed alone: what else waits must not make what is known grow stale.
+    feeds: Pool<Connector>,
     news: Arc<Notify>,
     listener: Listener,
 }
@@ -55,7 +57,8 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, prepares the tables, and starts to listen. One of the connections is for listening.
+    /// Connects, prepares the tables, and starts to listen. One of the connections is for listening, and where there
+    /// are more than two, one for the feed.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when the database cannot be used as it is configured, or holds tables of
@@ -64,9 +67,14 @@ impl PostgresStore {
     pub async fn open(config: &Postgres) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let (patience, database) = (connector.patience, connector.database.clone());
-        let connections = usize::try_from(config.connections).unwrap_or(usize::MAX).saturating_sub(1).max(1);
-        let pool = Pool::<Connector>::builder(connector).max_size(connections).build();
-        let pool = pool.map_err(|error| StoreError::Unusable(error.to_string()))?;
+        let unlistening = usize::try_from(config.connections).unwrap_or(usize::MAX).saturating_sub(1).max(1);
+        let (pool, feeds) = match unlistening {
+            1 => {
+                let both = pool(connector, 1)?;
+                (both.clone(), both)
+            }
+            more => (pool(connector, more - 1)?, pool(Connector::new(config)?, 1)?),
+        };
         // Connecting to each server in turn takes no longer than this, plus what follows.
         let mut session = match tokio::time::timeout(patience * 2, pool.get()).await {
             Ok(Ok(session)) => session,
@@ -81,7 +89,7 @@ impl PostgresStore {
         drop(session);
         let news = Arc::new(Notify::new());
         let listener = Listener::start(pool.clone(), Arc::clone(&news)).await;
-        Ok(Self { pool, news, listener })
+        Ok(Self { pool, feeds, news, listener })
     }
 
     async fn ask<Q: Question>(&self, question: &Q) -> Result<Q::Answer, StoreError> {
@@ -114,7 +122,7 @@ impl StateStore for PostgresStore {
 
     /// The time is that of the database, which many gates share.
     async fn feed(&self, after: u64, limit: u32, _now: Timestamp) -> Result<Feed, StoreError> {
-        self.ask(&changes::FeedAfter { after, limit }).await
+        ask(&self.feeds, &changes::FeedAfter { after, limit }).await
     }
 
     async fn news(&self) {
@@ -182,10 +190,17 @@ impl StateStore for PostgresStore {
     /// Waits for the answers that are on their way, as long as one may take.
     async fn close(&self) {
         self.listener.stop();
-        self.pool.close();
         let deadline = Instant::now() + self.pool.manager().patience;
-        while self.pool.status().size > 0 && Instant::now() < deadline {
-            sleep(Duration::from_millis(5)).await;
+        for pool in [&self.feeds, &self.pool] {
+            pool.close();
+            while pool.status().size > 0 && Instant::now() < deadline {
+                sleep(Duration::from_millis(5)).await;
+            }
         }
     }
+}
+
+fn pool(connector: Connector, connections: usize) -> Result<Pool<Connector>, StoreError> {
+    let pool = Pool::builder(connector).max_size(connections).build();
+    pool.map_err(|error| StoreError::Unusable(error.to_string()))
 }

@@ -33,7 +33,7 @@ pub(super) struct Connector {
     targets: Vec<Target>,
     /// The database and the user, in words.
     pub(super) database: String,
-    tls: MakeRustlsConnect,
+    authorities: Authorities,
     password: Password,
     /// The most time given to one statement.
     pub(super) patience: Duration,
@@ -48,6 +48,22 @@ enum Password {
     None,
 }
 
+/// Who may vouch for the database's certificate.
+enum Authorities {
+    /// Read for each connection: they may be replaced while the gate runs.
+    File(PathBuf),
+    Known(MakeRustlsConnect),
+}
+
+impl Authorities {
+    fn tls(&self) -> Result<MakeRustlsConnect, StoreError> {
+        match self {
+            Self::File(file) => tls(authorities(file)?),
+            Self::Known(tls) => Ok(tls.clone()),
+        }
+    }
+}
+
 /// One server was not reached.
 struct Failure {
     words: String,
@@ -59,11 +75,13 @@ impl Connector {
     pub(super) fn new(config: &Postgres) -> Result<Self, StoreError> {
         let address = address::read(config)?;
         let secure = address.targets.iter().any(|target| target.config.get_ssl_mode() == SslMode::Require);
-        let roots = match (&config.ca, secure) {
-            (Some(file), true) => authorities(file)?,
-            (None, true) => system_authorities()?,
-            (_, false) => RootCertStore::empty(),
+        let authorities = match (&config.ca, secure) {
+            (Some(file), true) => Authorities::File(file.clone()),
+            (None, true) => Authorities::Known(tls(system_authorities()?)?),
+            (_, false) => Authorities::Known(tls(RootCertStore::empty())?),
         };
+        // Before anything else is tried: a file that is wrong is no matter of the database.
+        authorities.tls()?;
         let password = match (&config.password_file, std::env::var_os("PGPASSWORD")) {
             (Some(file), _) => Password::File(file.clone()),
             (None, Some(password)) => Password::Known(password.into_encoded_bytes()),
@@ -72,7 +90,7 @@ impl Connector {
         Ok(Self {
             targets: address.targets,
             database: address.database,
-            tls: tls(roots)?,
+            authorities,
             password,
             // A server takes 0 for no limit at all.
             patience: config.statement_timeout.get().max(Duration::from_millis(1)),
@@ -82,14 +100,14 @@ impl Connector {
 
     /// Connects to the first server that takes writes. What drives the connection has to be polled.
     pub(super) async fn connect(&self) -> Result<(Client, Wire), StoreError> {
-        let password = self.password.read().await?;
+        let (password, tls) = (self.password.read().await?, self.authorities.tls()?);
         let count = self.targets.len();
         let first = self.favourite.load(Ordering::Relaxed);
         let mut failures = Vec::new();
         for (index, target) in self.targets.iter().enumerate().cycle().skip(first).take(count) {
             // Whoever gives up waiting here leaves the next server to the next one.
             self.favourite.store((index + 1) % count, Ordering::Relaxed);
-            match self.reach(target, password.as_deref()).await {
+            match self.reach(target, password.as_deref(), &tls).await {
                 Ok(reached) => {
                     self.favourite.store(index, Ordering::Relaxed);
                     return Ok(reached);
@@ -108,13 +126,18 @@ impl Connector {
 
     /// Connects to one server. A frozen one accepts connections and says nothing, so the others get
     /// their share of the time.
-    async fn reach(&self, target: &Target, password: Option<&[u8]>) -> Result<(Client, Wire), Failure> {
+    async fn reach(
+        &self,
+        target: &Target,
+        password: Option<&[u8]>,
+        tls: &MakeRustlsConnect,
+    ) -> Result<(Client, Wire), Failure> {
         let mut config = target.config.clone();
         password.map(|password| config.password(password));
         let share = self.patience / u32::try_from(self.targets.len()).unwrap_or(1);
         let failure =
             |words: &str, is_final| Failure { words: format!("{}: {words}", target.name), is_final };
-        match timeout(share, config.connect(self.tls.clone())).await {
+        match timeout(share, config.connect(tls.clone())).await {
             Ok(Ok(reached)) => Ok(reached),
             Ok(Err(error)) if error.to_string() == "invalid configuration" && password.is_none() => {
                 let right = "set `password_file` or `PGPASSWORD`";
@@ -134,7 +157,7 @@ impl Connector {
              SET idle_in_transaction_session_timeout = {patience}; \
              SET default_transaction_isolation = 'read committed'; \
              SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit', true) = 'off'"
+             WHERE current_setting('synchronous_commit', true) IN ('off', 'local')"
         )
     }
 }

@@ -7,12 +7,16 @@ use std::future::Future;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use deadpool::managed::{Pool, PoolError};
-use tokio::time::{Instant, sleep, timeout_at};
+use deadpool::managed::{Object, Pool, PoolError};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connector::{Connector, Session};
 use super::faults::Fault;
 use crate::store::StoreError;
+
+/// How many times as long as a caller waits a connection waits for an answer that nobody waits for.
+const HEARD_OUT: u32 = 3;
 
 /// One question to the database.
 pub(super) trait Question: Sync {
@@ -55,7 +59,7 @@ async fn attempt<Q: Question>(
     deadline: Instant,
 ) -> Result<Q::Answer, Fault> {
     let Connector { database, patience, .. } = pool.manager();
-    let mut session = match timeout_at(deadline, pool.get()).await {
+    let session = match timeout_at(deadline, pool.get()).await {
         Ok(Ok(session)) => session,
         Ok(Err(PoolError::Closed)) => return Err(Fault::before(StoreError::Closed)),
         // What was configured worked when the store was opened, and may work again.
@@ -69,17 +73,50 @@ async fn attempt<Q: Question>(
             return Err(Fault::before(StoreError::Unavailable(words)));
         }
     };
-    // Also for the case that the caller stops listening.
-    session.heard_out = false;
-    match timeout_at(deadline, question.ask(&mut session)).await {
-        Ok(Ok(answer)) => {
-            session.heard_out = true;
-            Ok(answer)
+    let words = || format!("{database} did not answer within {patience:?}");
+    let mut asked = Asked::on(session, *patience);
+    let answer = timeout_at(deadline, question.ask(asked.session()?)).await;
+    let Ok(answer) = answer else { return Err(Fault::unanswered(words())) };
+    asked.end(answer.as_ref().err().is_some_and(|fault| fault.spoiled));
+    answer
+}
+
+/// A connection that is asked something. Where nobody waits for the answer any more, since the caller stopped
+/// listening or the time is over, it keeps its place in the pool until the answer came, but not for long: what a
+/// server is still busy with would otherwise add up there, one connection for each.
+struct Asked {
+    session: Option<Object<Connector>>,
+    patience: Duration,
+}
+
+impl Asked {
+    fn on(mut session: Object<Connector>, patience: Duration) -> Self {
+        session.heard_out = false;
+        Self { session: Some(session), patience }
+    }
+
+    fn session(&mut self) -> Result<&mut Session, Fault> {
+        let closed = || Fault::before(StoreError::Closed);
+        self.session.as_deref_mut().ok_or_else(closed)
+    }
+
+    /// The answer came; a connection that is spoiled is not used again.
+    fn end(&mut self, spoiled: bool) {
+        if let Some(mut session) = self.session.take() {
+            session.heard_out = !spoiled;
         }
-        Ok(Err(fault)) => {
-            session.heard_out = !fault.spoiled;
-            Err(fault)
-        }
-        Err(_) => Err(Fault::unanswered(format!("{database} did not answer within {patience:?}"))),
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // Without a runtime, everything ends.
+        let (Some(mut session), Ok(runtime)) = (self.session.take(), Handle::try_current()) else { return };
+        let longest = self.patience * HEARD_OUT;
+        runtime.spawn(async move {
+            // It comes behind whatever was asked before.
+            let heard = timeout(longest, session.batch_execute("")).await;
+            session.heard_out = matches!(heard, Ok(Ok(())));
+        });
     }
 }

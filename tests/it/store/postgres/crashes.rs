@@ -10,7 +10,7 @@ use tollgate::config::{HumanDuration, Postgres};
 use tollgate::domain::amount::Amount;
 use tollgate::domain::standing::Status;
 use tollgate::store::postgres::PostgresStore;
-use tollgate::store::{Changed, LicenseFilter, StateStore, StoreError, Take, UsageBatch, UsageFilter};
+use tollgate::store::{Changed, Claim, LicenseFilter, StateStore, StoreError, Take, UsageBatch, UsageFilter};
 use uuid::Uuid;
 
 use super::open;
@@ -278,6 +278,69 @@ async fn callers_that_give_up_do_no_harm() {
     let feed = store.feed(0, 1_000, at(0)).await.unwrap();
     assert_eq!(feed.standings.len(), usize::try_from(feed.revision).unwrap());
     assert_eq!(server.sql(&database, "SELECT count(*) FROM tollgate_license"), feed.records.to_string());
+}
+
+/// The processes that serve the store.
+fn backends(server: &Server, database: &str) -> BTreeSet<String> {
+    let ask = format!(
+        "SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND application_name = 'tollgate'"
+    );
+    server.sql("postgres", &ask).split_whitespace().map(str::to_owned).collect()
+}
+
+/// Nor does it cost a connection, which would have to be made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_give_up_cost_no_connections() {
+    let Some(server) = server() else { return };
+    let database = server.database();
+    let store: Arc<dyn StateStore> =
+        Arc::new(PostgresStore::open(&patient(server, &database, 3, 5)).await.unwrap());
+    at_once(5, |_| {
+        let store = Arc::clone(&store);
+        async move { store.license("one").await.map(drop) }
+    })
+    .await;
+    let before = backends(server, &database);
+    let statements =
+        "BEGIN; LOCK TABLE tollgate_license IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT";
+    let mut held = server.hold(&database, statements);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..20 {
+        assert!(tokio::time::timeout(Duration::from_millis(20), store.license("one")).await.is_err());
+    }
+    held.wait().unwrap();
+    store.license("one").await.unwrap();
+    assert_eq!(backends(server, &database), before);
+}
+
+/// Commits wait for a standby that is away, longer than any statement may take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_away_takes_no_connections_and_the_feed_goes_on() {
+    let Some(server) = Server::start(|_| {}) else { return };
+    let standby = server.standby();
+    let database = server.database();
+    let store: Arc<dyn StateStore> =
+        Arc::new(PostgresStore::open(&patient(&server, &database, 1, 5)).await.unwrap());
+    store.register(&license("one")).await.unwrap();
+    tokio::task::block_in_place(|| standby.kill());
+    for round in 0..3 {
+        let outcomes = at_once(10, |number| {
+            let store = Arc::clone(&store);
+            let request = format!("{round}-{number}");
+            async move { store.claim(&Claim { request, question: [1; 32], expires: at(9) }).await }
+        })
+        .await;
+        assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+        store.feed(0, 9, at(0)).await.unwrap();
+    }
+    let backends = backends(&server, &database);
+    assert!(backends.len() <= 5, "{backends:?}");
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = ''");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.register(&license("two")).await.is_err() {
+        assert!(Instant::now() < deadline, "it works again");
+    }
 }
 
 /// A primary becomes a standby without ending its connections, as some services do.

@@ -120,12 +120,18 @@ async fn without_the_right_to_make_tables_one_learns_which() {
 /// What is acknowledged is durable, and takers do not fail each other, whatever the database's defaults.
 #[tokio::test]
 async fn defaults_of_the_database_do_not_weaken_the_store() {
+    for weak in ["off", "local"] {
+        defaults_do_not_weaken(weak).await;
+    }
+}
+
+async fn defaults_do_not_weaken(commit: &str) {
     let Some(server) = server() else { return };
     let database = server.database();
     server.sql(
         &database,
         &format!(
-            "ALTER DATABASE {database} SET synchronous_commit = off;
+            "ALTER DATABASE {database} SET synchronous_commit = {commit};
              ALTER DATABASE {database} SET default_transaction_isolation = serializable;
              ALTER DATABASE {database} SET statement_timeout = 0"
         ),
@@ -255,6 +261,17 @@ async fn certificates_are_verified() {
     let url = format!("postgres://locked@localhost:{}/{database}?channel_binding=require", server.port);
     let bound = Postgres { url, password_file: Some(password), ..config.clone() };
     PostgresStore::open(&bound).await.unwrap().license("one").await.unwrap().unwrap();
+
+    // An authority that is replaced is believed without a restart.
+    let (ca, certificate, key) = authority("next");
+    fs::write(server.folder.join("data/server.crt"), certificate).unwrap();
+    fs::write(server.folder.join("data/server.key"), key).unwrap();
+    fs::write(&ours, ca).unwrap();
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate'";
+    server.sql("postgres", end);
+    store.license("one").await.unwrap().unwrap();
 
     unusable(&Postgres { ca: Some(others), ..config.clone() }, &["TLS", "UnknownIssuer"]).await;
     unusable(&Postgres { ca: Some(empty), ..config.clone() }, &["state.postgres.ca", "no certificate"]).await;
