@@ -166,15 +166,14 @@ impl Administration {
     }
 
     async fn put(&self, license: Registered) -> Result<(Registered, bool), AdminError> {
-        match self.store.register(&license).await? {
-            Registration::Created => {
-                // So that a check by its id finds it at once.
-                self.state.revocations.read(&self.clock).await?;
-                Ok((license, true))
-            }
-            Registration::Present(present) if present.token == license.token => Ok((present, false)),
-            Registration::Present(present) => Err(AdminError::Taken(present.id)),
-        }
+        let (registered, created) = match self.store.register(&license).await? {
+            Registration::Created => (license, true),
+            Registration::Present(present) if present.token == license.token => (present, false),
+            Registration::Present(present) => return Err(AdminError::Taken(present.id)),
+        };
+        // So that a check by its id finds it at once, also where it was registered before and not read then.
+        self.state.revocations.read(&self.clock).await?;
+        Ok((registered, created))
     }
 
     /// The registered license of this id.
@@ -315,8 +314,9 @@ impl Administration {
             Err(error) => Err(error),
         };
         let read = match done {
-            Ok(true) => self.state.revocations.read(&self.clock).await.map(drop),
-            _ => Ok(()),
+            // Also where it was accepted before, and not read then.
+            Ok(_) => self.state.revocations.read(&self.clock).await.map(drop),
+            Err(_) => Ok(()),
         };
         // Also where it cannot be read: it was done.
         let words = format!("terms `{terms_hash}` accepted by `{accepted_by}`");

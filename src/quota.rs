@@ -12,9 +12,11 @@ mod usage;
 mod wanted;
 pub mod window;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use futures_util::{FutureExt, StreamExt, stream};
 use uuid::Uuid;
 
 use crate::cache::Cache;
@@ -42,6 +44,9 @@ const SETTLEMENTS: u64 = 16 << 20;
 /// The memory for what was paid under a `request_id` and not used yet; the oldest is forgotten, and then used
 /// without being counted.
 const UNUSED: u64 = 4 << 20;
+
+/// How many buckets go back to the store at once.
+const SETTLED_AT_ONCE: usize = 16;
 
 /// The metric that every check uses one of.
 pub const REQUESTS: &str = "requests";
@@ -224,14 +229,24 @@ impl Quotas {
     }
 
     async fn settle_buckets(&self, now: Timestamp, all: bool) -> Result<(), StoreError> {
-        let buckets: Vec<_> = {
+        let mut buckets: Vec<_> = {
             let buckets = self.0.buckets.read().unwrap_or_else(PoisonError::into_inner);
             buckets.values().cloned().collect()
         };
-        for bucket in buckets {
-            if bucket.settle(&self.0.store, now, all).await? {
-                self.forget(&bucket);
-            }
+        if all {
+            // Those that hold most first: there may be no time for more.
+            buckets.sort_by_cached_key(|bucket| Reverse(bucket.held()));
+        }
+        let settled = buckets.into_iter().map(|bucket| self.settle_bucket(bucket, now, all).boxed());
+        // One that fails keeps no other from going back.
+        let outcomes: Vec<Result<(), StoreError>> =
+            stream::iter(settled).buffered(SETTLED_AT_ONCE).collect().await;
+        outcomes.into_iter().collect()
+    }
+
+    async fn settle_bucket(&self, bucket: Arc<Bucket>, now: Timestamp, all: bool) -> Result<(), StoreError> {
+        if bucket.settle(&self.0.store, now, all).await? {
+            self.forget(&bucket);
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ use super::App;
 /// The least time given to the last records, however short the grace: a disk that is tried again needs it.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 
+/// How long after a failure what is to be handed back is handed back again.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// The part of the grace after which what is still under way is told to end by itself.
 const WAITED: f64 = 0.9;
 
@@ -57,11 +60,17 @@ impl App {
 
     /// Gives back what was set aside of quotas, and hands in usage.
     async fn release_state(&self) {
-        let stopped = tokio::time::timeout(LAST_RECORDS, self.state.quotas.stop(self.clock.now())).await;
-        match stopped {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "quotas and usage were not handed back"),
-            Err(_) => tracing::warn!("quotas and usage were not handed back in time"),
+        let mut last = None;
+        // What failed may work a moment later, while another hub or database takes over.
+        let stopped = tokio::time::timeout(LAST_RECORDS, async {
+            while let Err(error) = self.state.quotas.stop(self.clock.now()).await {
+                last = Some(error);
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        if stopped.await.is_err() {
+            let error = last.map(|error| error.to_string()).unwrap_or_default();
+            tracing::warn!(error, "quotas and usage were not handed back in time");
         }
     }
 
@@ -115,7 +124,9 @@ impl App {
         let closed =
             tokio::time::timeout(self.shutdown.grace.get().max(LAST_RECORDS), self.audit.close()).await;
         // Last: the state may be where the records go.
-        self.store.close().await;
+        if tokio::time::timeout(LAST_RECORDS, self.store.close()).await.is_err() {
+            tracing::warn!("the state was not closed in time");
+        }
         self.telemetry.shutdown().await;
         served.unwrap_or(Ok(()))?;
         match closed {

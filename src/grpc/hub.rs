@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::{Request as HttpRequest, Response as HttpResponse};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
@@ -32,6 +32,12 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Messages that may wait for a member who reads slowly.
 const WAITING: usize = 4;
+
+/// Messages of up to [`MAX_REQUEST`] that are in memory at once. More stay unread, and with their senders.
+const LARGE: usize = 64;
+
+/// The bytes of each message that are taken in before it is read: members send many and large ones at once.
+const UNREAD: u32 = 64 << 10;
 
 /// The gRPC server for gates that keep their state in this one.
 pub struct HubServer {
@@ -60,11 +66,13 @@ impl HubServer {
         let hubs = HubServiceServer::new(service).max_decoding_message_size(MAX_REQUEST);
         let longest = self.limits.request_timeout.get();
         let reflection = reflection(&[hub_service_server::SERVICE_NAME])?;
+        let rooms = Arc::new(Semaphore::new(LARGE));
         let service = |peer: &Peer| {
-            let (hubs, reflection) = (hubs.clone(), reflection.clone());
+            let (hubs, reflection, rooms) = (hubs.clone(), reflection.clone(), Arc::clone(&rooms));
             let scope = recognise(&self.members, peer);
             service_fn(move |mut request: HttpRequest<Incoming>| {
-                let (mut hubs, mut reflection) = (hubs.clone(), reflection.clone());
+                let (mut hubs, mut reflection, rooms) =
+                    (hubs.clone(), reflection.clone(), Arc::clone(&rooms));
                 async move {
                     let begun = Instant::now();
                     let Some(scope) = scope else {
@@ -74,16 +82,22 @@ impl HubServer {
                     request.extensions_mut().insert(scope);
                     let path = request.uri().path();
                     let named = path.get(1..).and_then(|path| path.split_once('/'));
-                    let call = match named.map_or("", |(service, _)| service) {
-                        hub_service_server::SERVICE_NAME => hubs.call(request),
-                        super::REFLECTION => reflection.call(request),
+                    let call = match named.unwrap_or_default() {
+                        (hub_service_server::SERVICE_NAME, "HandIn" | "AddUsage") => Box::pin(async move {
+                            let _room = rooms.acquire().await;
+                            hubs.call(request).await
+                        }),
+                        (hub_service_server::SERVICE_NAME, _) => hubs.call(request),
+                        (super::REFLECTION, _) => reflection.call(request),
                         _ => return Ok(status::no_such_service(path).into_http()),
                     };
                     Ok(within(begun, allowed, call).await)
                 }
             })
         };
-        sessions::serve(listener, http2(&self.limits), service, shutdown).await;
+        let mut http = http2(&self.limits);
+        http.http2().initial_stream_window_size(UNREAD);
+        sessions::serve(listener, http, service, shutdown).await;
         Ok(())
     }
 }

@@ -23,10 +23,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redb::ReadTransaction;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::fault::Fault;
@@ -45,12 +47,18 @@ use crate::domain::time::Timestamp;
 pub struct RedbStore {
     shared: Arc<Shared>,
     messages: Sender<Message>,
-    /// One for each that may wait for the writer.
+    /// One for each [`PLACE`] of what may wait for the writer.
     places: Arc<Semaphore>,
 }
 
-/// The most that wait for the writer: a disk that hangs must not fill the memory.
-const WAITING: usize = 32_768;
+/// How many places there are for what waits for the writer: a disk that hangs must not fill the memory.
+const WAITING: usize = 65_536;
+
+/// The bytes of a place, more or less.
+const PLACE: usize = 512;
+
+/// The most time given to a write, from when it is asked for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl fmt::Debug for RedbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,17 +102,35 @@ impl RedbStore {
         &self,
         work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(work)?.await.unwrap_or(Err(StoreError::Closed))
+        self.write_much(0, work).await
+    }
+
+    /// The same with so many bytes of what is to be written.
+    async fn write_much<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match timeout(PATIENCE, self.ask(bytes, work)?).await {
+            Ok(answer) => answer.unwrap_or(Err(StoreError::Closed)),
+            Err(_) => {
+                let words = format!("the disk of the state did not take it within {PATIENCE:?}");
+                Err(StoreError::Unavailable(words))
+            }
+        }
     }
 
     /// Has something done in a transaction.
     fn ask<T: Send + 'static>(
         &self,
+        bytes: usize,
         work: impl FnMut(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let words = format!("the disk of the state does not keep up: {WAITING} writes wait for it");
-            StoreError::Unavailable(words)
+        let places = u32::try_from(1 + bytes / PLACE).unwrap_or(u32::MAX);
+        let place = Arc::clone(&self.places).try_acquire_many_owned(places).map_err(|_| {
+            StoreError::Unavailable(
+                "the disk of the state does not keep up: too much waits for it".to_owned(),
+            )
         })?;
         let (reply, answer) = oneshot::channel();
         let job = Message::Job(Box::new(Asked::new(work, reply, place)));
@@ -126,7 +152,7 @@ impl RedbStore {
     fn told(&self, now: Timestamp) {
         if self.shared.told(now) {
             // Every transaction writes the time; this one writes nothing else, and is not needed where others wait.
-            drop(self.ask(|_| Ok(())));
+            drop(self.ask(0, |_| Ok(())));
         }
     }
 }
@@ -139,7 +165,7 @@ fn rows(limit: u32) -> usize {
 impl StateStore for RedbStore {
     async fn register(&self, license: &Registered) -> Result<Registration, StoreError> {
         let license = license.clone();
-        self.write(move |tables| standings::register(tables, &license)).await
+        self.write_much(license.token.len(), move |tables| standings::register(tables, &license)).await
     }
 
     async fn license(&self, id: &str) -> Result<Option<Registered>, StoreError> {
@@ -215,7 +241,8 @@ impl StateStore for RedbStore {
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let batch = batch.clone();
-        self.write(move |tables| usage::add(tables, &batch)).await
+        let bytes = batch.rows.len() * PLACE;
+        self.write_much(bytes, move |tables| usage::add(tables, &batch)).await
     }
 
     async fn usage(

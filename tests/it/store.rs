@@ -3,5 +3,5 @@
 #[macro_use]
 pub(crate) mod conformance;
 mod embedded;
-mod hub;
+pub(crate) mod hub;
 mod postgres;

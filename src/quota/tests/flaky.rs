@@ -30,6 +30,8 @@ pub(super) enum Fault {
     LostClaim,
     /// It is done in as much time as a disk needs.
     Slow,
+    /// What goes back does not, once.
+    OneReturn,
 }
 
 pub(super) struct Flaky {
@@ -113,6 +115,10 @@ impl StateStore for Flaky {
     }
 
     async fn give_back(&self, lease: Uuid, amount: Amount) -> Result<(), StoreError> {
+        let fails = Fault::OneReturn as u8;
+        if self.fault.compare_exchange(fails, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            return Err(StoreError::Unavailable("a test cut it off".to_owned()));
+        }
         self.through(self.inner.give_back(lease, amount)).await
     }
 

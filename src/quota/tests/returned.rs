@@ -291,3 +291,26 @@ async fn usage_of_which_handing_in_was_broken_off_is_handed_in_later() {
     assert_eq!(total(&store, REQUESTS).await, Amount::whole(3_500));
     assert_eq!(quotas.unreported(), 0);
 }
+
+#[tokio::test]
+async fn one_that_fails_keeps_no_other_from_going_back() {
+    let (flaky, store) = flaky();
+    let (quotas, other) = (gate(&store, "g"), gate(&store, "h"));
+    let list: Vec<Quota> = ["a", "b", "c"]
+        .map(|id| Quota { window: QuotaWindow::Total, ..quota(id, "rows", 100.0, QuotaScope::License) })
+        .into();
+    let ten = usage(&[("rows", 10.0)]);
+    let of = of(&list, &ten);
+    // It was not used after all, and is held.
+    drop(quotas.reserve(&of, None, NOW).await.unwrap());
+    let back = async || {
+        let states = other.rehearse(&of, NOW).await.unwrap();
+        states.iter().filter(|state| state.remaining == Amount::whole(100)).count()
+    };
+    assert_eq!(back().await, 0);
+    flaky.fail(Fault::OneReturn);
+    assert!(quotas.stop(NOW).await.is_err());
+    assert_eq!(back().await, 2);
+    quotas.stop(NOW).await.unwrap();
+    assert_eq!(back().await, 3);
+}

@@ -5,6 +5,7 @@
 //! a random time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -100,7 +101,14 @@ impl Keeper {
         self.count += 1;
         let number = self.count;
         tracing::info!(hub = hub.name, "linked to a hub");
-        let link = Link { number, hub: hub.name.as_str().into(), client, since: Instant::now() };
+        let heard = Arc::<AtomicU64>::default();
+        let link = Link {
+            number,
+            hub: hub.name.as_str().into(),
+            client,
+            since: Instant::now(),
+            heard: Arc::clone(&heard),
+        };
         self.standing.send_replace(Standing::Up(link));
         let mut left = self.left.clone();
         loop {
@@ -109,7 +117,10 @@ impl Keeper {
                 _ = left.wait_for(|left| *left >= number) => return hub.unavailable("its answers failed"),
             };
             match message {
-                Ok(Ok(Some(message))) => self.hear(&message),
+                Ok(Ok(Some(message))) => {
+                    heard.fetch_add(1, Relaxed);
+                    self.hear(&message);
+                }
                 Ok(Ok(None)) => return hub.unavailable("it ended the stream of news"),
                 Ok(Err(status)) => return refusal(&status, &hub.name),
                 Err(_) => return hub.unavailable("it fell silent"),

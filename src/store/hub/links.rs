@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     /// Since when.
     pub(super) since: Instant,
+    /// How often the hub was heard on it, unasked.
+    pub(super) heard: Arc<AtomicU64>,
 }
 
 /// Whether there is a hub.
@@ -133,10 +136,15 @@ impl Links {
             let until = deadline.min(Instant::now() + share);
             let mut request = Request::new(message.clone());
             request.set_timeout(until.saturating_duration_since(Instant::now()));
+            let heard = link.heard.load(Relaxed);
             let fault = match timeout_at(until, call(link.client.clone(), request)).await {
                 Ok(Ok(answer)) => return Ok((link.number, answer.into_inner())),
+                // What the transport says where the time is over.
+                Ok(Err(status)) if status.details().is_empty() && Instant::now() >= until => {
+                    Fault::silent(&link, heard)
+                }
                 Ok(Err(status)) => Fault::of(&status, &link.hub),
-                Err(_) => Fault::silent(&link.hub),
+                Err(_) => Fault::silent(&link, heard),
             };
             if fault.is_of_link {
                 self.leave(link.number);
@@ -240,9 +248,15 @@ impl Fault {
         }
     }
 
-    fn silent(hub: &str) -> Self {
-        let error = StoreError::Unavailable(format!("hub `{hub}` did not answer in time"));
-        Self { error, is_of_link: true, may_pass: true }
+    /// No answer came in time. A hub that was heard meanwhile, after so many times, lives: its state is slow, and a
+    /// new link would not help that.
+    fn silent(link: &Link, heard: u64) -> Self {
+        let (lives, hub) = (link.heard.load(Relaxed) > heard, &link.hub);
+        let words = match lives {
+            true => format!("hub `{hub}` lives, and did not answer this in time: its state is slow"),
+            false => format!("hub `{hub}` did not answer in time"),
+        };
+        Self { error: StoreError::Unavailable(words), is_of_link: !lives, may_pass: true }
     }
 
     fn final_one(error: StoreError) -> Self {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::fault::Fault;
 use super::format::{FORMAT, STEPS, Step, migrate};
 use super::tables::{META, TIME_ROW, format};
-use super::{RedbStore, WAITING, file};
+use super::{PLACE, RedbStore, file};
 use crate::domain::time::Timestamp;
 use crate::store::{Registered, Registration, StateStore, StoreError};
 
@@ -262,18 +262,29 @@ fn all_steps_of_a_migration_are_made_or_none() {
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_does_not_fill_the_memory() {
+async fn a_disk_that_hangs_makes_nobody_wait_for_long_and_does_not_fill_the_memory() {
     let store = RedbStore::in_memory().unwrap();
     let (release, hangs) = std::sync::mpsc::channel::<()>();
-    let mut asked = vec![store.ask(move |_| hangs.recv().map_err(|_| Fault::InUse)).unwrap()];
-    for _ in 1..WAITING {
-        asked.push(store.ask(|_| Ok(())).unwrap());
+    let hanging = store.ask(0, move |_| hangs.recv().map_err(|_| Fault::InUse)).unwrap();
+    let late = store.register(&license("late")).await.unwrap_err();
+    assert!(late.to_string().contains("did not take it within 3s"), "{late}");
+    // As from members of a hub that hand in usage.
+    let mut asked = Vec::new();
+    while let Ok(answer) = store.ask(1_000 * PLACE, |_| Ok(())) {
+        asked.push(answer);
     }
-    let refused = store.register(&license("one")).await.unwrap_err();
-    assert!(refused.to_string().contains("does not keep up: 32768 writes wait"), "{refused}");
+    assert_eq!(asked.len(), 65);
+    while let Ok(answer) = store.ask(0, |_| Ok(())) {
+        asked.push(answer);
+    }
+    let refused = store.register(&license("refused")).await.unwrap_err();
+    assert!(refused.to_string().contains("does not keep up"), "{refused}");
     release.send(()).unwrap();
+    hanging.await.unwrap().unwrap();
     for answer in asked {
         answer.await.unwrap().unwrap();
     }
     assert_eq!(store.register(&license("one")).await, Ok(Registration::Created));
+    // It was asked for, and done.
+    assert!(store.license("late").await.unwrap().is_some());
 }

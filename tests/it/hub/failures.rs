@@ -171,6 +171,30 @@ async fn a_hub_that_comes_back_with_older_state_is_noticed() {
     assert_eq!(codes(&sidecar.check(ask(&issuer.license("before"))).await), ["REVOKED"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_whose_state_is_slow_is_no_hub_that_is_lost() {
+    let Some(server) = server() else { return };
+    let database = server.database();
+    let url = server.config(&database).url;
+    let fleet = Fleet::new(2);
+    let over = [("state.store", "postgres"), ("state.postgres.url", url.as_str())];
+    let _hubs = [fleet.hub(0, &over), fleet.hub(1, &over)];
+    let [sidecar] = fleet.sidecars::<1>(&[]).await;
+    let mut held = server.hold(&database, "BEGIN; LOCK TABLE tollgate_quota; SELECT pg_sleep(8); COMMIT");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(6) {
+        let id = format!("metered-{:?}", begun.elapsed());
+        let answer = sidecar.check(ask(&metered(sidecar.site(), &id, 1_000))).await;
+        assert_eq!(codes(&answer), ["STATE_UNAVAILABLE"], "{answer:?}");
+    }
+    let log = sidecar.stderr.text();
+    let links = log.lines().filter(|line| line.contains("linked to a hub")).count();
+    assert!(links <= 2, "{links} links: {log}");
+    held.wait().unwrap();
+    let token = metered(sidecar.site(), "metered", 1_000);
+    eventually("it counts again", async || is_allowed(&sidecar.check(ask(&token)).await)).await;
+}
+
 /// How many transactions a database has seen.
 fn transactions(server: &Server, database: &str) -> i64 {
     let query =

@@ -4,14 +4,19 @@ use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tollgate::proto::v1::GetUsageRequest;
+use tollgate::store::hub::HubStore;
 
 use super::{Fleet, metered, ready};
 use crate::gate::{Gate, Site, TOLLGATE, ask, eventually, ids, is_allowed};
 use crate::operators::Admin;
+use crate::store::hub::hubs;
 
 /// Records go to the hub and nowhere else.
 const TO_HUB: [(&str, &str); 2] = [("audit.file", "null"), ("audit.hub", "true")];
@@ -80,6 +85,48 @@ async fn a_record_is_at_the_hub_before_a_durable_sidecar_answers() {
         let found = records.iter().find(|record| record["decision_id"] == id.as_str()).expect("it is there");
         assert_eq!((&found["gate"], &found["decision"]), (&"sidecar-0".into(), &"allow".into()));
     }
+}
+
+/// MiB of memory that the hub has.
+fn memory(hub: &Gate) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", hub.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_many_hand_in_at_once_does_not_fill_the_memory_of_a_hub() {
+    let hub = Gate::start(&[
+        ("listeners.hub.tcp", "127.0.0.1:0"),
+        ("listeners.hub.insecure", "true"),
+        ("audit.file", "null"),
+        ("audit.stdout", "true"),
+    ]);
+    // As where a disk stalls: what the log holds is full, and so is every queue before it.
+    hub.stdout.stall(true);
+    let before = memory(&hub);
+    let line = format!("{{\"gate\":\"member\",\"x\":\"{}\"}}\n", "x".repeat(32 << 10));
+    let lines: Arc<str> = line.repeat((1 << 20) / line.len()).into();
+    let address = format!("http://{}", hub.hub);
+    let mut members = JoinSet::new();
+    for _ in 0..300 {
+        let (lines, hubs) = (Arc::clone(&lines), hubs(vec![address.clone()]));
+        members.spawn(async move { HubStore::open(&hubs).unwrap().hand_in(lines.as_bytes()).await });
+    }
+    let mut most = 0;
+    while let Ok(taken) = timeout(Duration::from_millis(100), members.join_next()).await {
+        most = most.max(memory(&hub) - before);
+        if taken.is_none() {
+            break;
+        }
+    }
+    while members.join_next().await.is_some() {
+        most = most.max(memory(&hub) - before);
+    }
+    assert!(most < 220, "{most} MiB");
+    hub.stdout.stall(false);
+    let store = HubStore::open(&hubs(vec![address])).unwrap();
+    eventually("it takes lines again", async || store.hand_in(line.as_bytes()).await.is_ok()).await;
 }
 
 /// As whom, where the tests run as root: it may write everywhere.

@@ -17,7 +17,7 @@ use crate::postgres::server;
 /// A hub that serves everybody.
 const OPEN: [(&str, &str); 2] = [("listeners.hub.tcp", "127.0.0.1:0"), ("listeners.hub.insecure", "true")];
 
-fn hubs(addresses: Vec<String>) -> Hubs {
+pub(crate) fn hubs(addresses: Vec<String>) -> Hubs {
     let timeout = "3s".parse().unwrap();
     Hubs { addresses, ca: None, certificate: None, key: None, timeout, insecure: false }
 }

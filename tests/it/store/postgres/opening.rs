@@ -268,7 +268,7 @@ async fn certificates_are_verified() {
     fs::write(server.folder.join("data/server.key"), key).unwrap();
     fs::write(&ours, ca).unwrap();
     server.sql("postgres", "SELECT pg_reload_conf()");
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate'";
     server.sql("postgres", end);
     store.license("one").await.unwrap().unwrap();
