@@ -59,7 +59,8 @@ pub enum AdminError {
     Unknown(String),
     /// Another license is registered under the id.
     #[error(
-        "another license is registered under the id `{0}`; ids are unique, and licenses are not replaced"
+        "another license is registered under the id `{0}`; ids are unique, and licenses are not replaced: issue it \
+         with another `id`"
     )]
     Taken(String),
     /// It stands in a way from which this does not lead anywhere.
@@ -288,7 +289,7 @@ impl Administration {
     /// Records that somebody accepted the terms of a license. Says whether it was not recorded before.
     ///
     /// # Errors
-    /// When a field is missing.
+    /// When a field is missing, or a registered license asks for other terms.
     pub async fn accept(
         &self,
         by: &Operator,
@@ -301,6 +302,9 @@ impl Administration {
         }
         if accepted_by.is_empty() || accepted_by.len() > MAX_NAME {
             return Err(invalid("accepted_by", "must name who accepted, in 1 to 256 bytes"));
+        }
+        if let Some(asked) = self.asked_for(target).await?.filter(|asked| asked != terms_hash) {
+            return Err(invalid("terms_hash", &format!("is not what the license asks for, `{asked}`")));
         }
         let acceptance = Acceptance {
             issuer: target.issuer.clone(),
@@ -323,6 +327,16 @@ impl Administration {
         self.record(by, "AcceptTerms", target, &words, &done).await?;
         read?;
         done
+    }
+
+    /// The hash of the terms that a license asks for, where it is registered and can be read.
+    async fn asked_for(&self, target: &Target) -> Result<Option<String>, AdminError> {
+        let registered = self.store.license(target.which.id()).await?;
+        let Some(registered) = registered.filter(|license| license.issuer == target.issuer) else {
+            return Ok(None);
+        };
+        let license = verify(&registered.token, &self.keyring.current()).ok();
+        Ok(license.and_then(|license| license.claims.terms.acceptance.map(|asked| asked.terms_hash)))
     }
 
     /// What a target is meant to be, where its issuer is left out.

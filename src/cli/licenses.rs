@@ -13,7 +13,7 @@ use super::{CliError, block_on, output};
 use crate::document::printable::{printable, printable_json};
 use crate::domain::Clock;
 use crate::domain::time::Timestamp;
-use crate::proto::v1::{GetLicenseRequest, License, LicenseStatus, ListLicensesRequest, Standing};
+use crate::proto::v1::{GetLicenseRequest, License, LicenseStatus, ListLicensesRequest};
 
 /// List the licenses that a running gate keeps
 ///
@@ -117,7 +117,7 @@ fn watch(args: &Args) -> Result<(), CliError> {
             let line = if args.json {
                 printable_json(&answers::standing(&standing).to_string()).into_owned()
             } else {
-                printable(&words(&standing), &[]).into_owned()
+                printable(&answers::sentence(&standing), &[]).into_owned()
             };
             if !output::is_read(writeln!(io::stdout(), "{line}"))? {
                 return Ok(());
@@ -162,14 +162,6 @@ fn explain(license: &License) {
     output::field("registered", &format!("by {} at {}", license.registered_by, time(license.registered_at)));
     output::field("status", answers::word(license.status()));
     for standing in &license.standings {
-        output::field("standing", &words(standing));
+        output::field("standing", &answers::sentence(standing));
     }
-}
-
-/// How something stands, in one sentence.
-fn words(standing: &Standing) -> String {
-    let target = answers::target(standing).map(|target| target.to_string()).unwrap_or_default();
-    let (status, since) =
-        (answers::word(standing.status()), answers::time(standing.since).unwrap_or_default());
-    format!("{status}: {target}, by {} at {since}: {}", standing.actor, standing.reason)
 }

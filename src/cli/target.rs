@@ -7,7 +7,9 @@ use serde_json::json;
 use super::admin::{Admin, answers};
 use super::{CliError, output};
 use crate::domain::standing;
-use crate::proto::v1::{self as wire, License, ListLicensesRequest, Standing, target};
+use crate::proto::v1::{
+    self as wire, GetLicenseRequest, License, LicenseStatus, ListLicensesRequest, Standing, target,
+};
 
 /// The most licenses in the words about an act that hit many.
 const SHOWN: usize = 20;
@@ -82,6 +84,11 @@ pub(super) async fn tell(
             }
         },
     };
+    if let Some(standing::Target { which: standing::Which::License(id), .. }) = &target
+        && standing.status() == LicenseStatus::Valid
+    {
+        warn_of_others(admin, id).await;
+    }
     if as_json {
         let mut told = answers::standing(&standing);
         if let (Some(members), Some(hit)) = (told.as_object_mut(), &hit) {
@@ -100,6 +107,15 @@ pub(super) async fn tell(
         explain(&hit);
     }
     Ok(())
+}
+
+/// What else stands against a license that was reinstated: it is told where the license is registered.
+async fn warn_of_others(admin: &mut Admin<'_>, id: &str) {
+    let request = admin.request(GetLicenseRequest { license_id: id.to_owned() });
+    let Ok(answer) = admin.client.get_license(request).await else { return };
+    for standing in answer.into_inner().license.unwrap_or_default().standings {
+        output::warning(&format!("the license is still {}", answers::sentence(&standing)));
+    }
 }
 
 /// The registered licenses that a target is about.

@@ -36,6 +36,13 @@ pub(in crate::cli) fn target(standing: &wire::Standing) -> Option<Target> {
     Some(Target { issuer: target.issuer.clone(), which })
 }
 
+/// How something stands, in one sentence.
+pub(in crate::cli) fn sentence(standing: &wire::Standing) -> String {
+    let target = target(standing).map(|target| target.to_string()).unwrap_or_default();
+    let (status, since) = (word(standing.status()), time(standing.since).unwrap_or_default());
+    format!("{status}: {target}, by {} at {since}: {}", standing.actor, standing.reason)
+}
+
 /// A license, for programs.
 pub(in crate::cli) fn license(license: &wire::License) -> Value {
     json!({

@@ -1,15 +1,17 @@
 //! What is revoked while a question waits for the database is not allowed when that answers.
 
 use std::process::Child;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
+use tollgate::domain::Clock;
+use tollgate::domain::time::Timestamp;
 use tollgate::proto::v1::check_request::License;
 use tollgate::proto::v1::{CheckRequest, GetUsageRequest};
 
 use super::{admin, gates, is_denied_with, metered};
-use crate::gate::{Site, ask, is_allowed, now};
+use crate::gate::{Site, ask, is_allowed};
 use crate::postgres::Server;
 use crate::streams::Use;
 
@@ -65,10 +67,11 @@ async fn what_waited_for_a_quota_or_an_acceptance_is_asked_about_again() {
 /// Claims of a license that ends in two or three seconds, and the moment a second before.
 fn short(site: &Site, id: &str) -> (Value, Instant) {
     let mut claims = site.issuer.claims(id);
-    let end = now() + 3;
+    let now = Clock::system().now();
+    let end = now.as_second() + 3;
     claims["exp"] = json!(end);
-    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(end.try_into().unwrap());
-    (claims, Instant::now() + end.duration_since(SystemTime::now()).unwrap() - Duration::from_secs(1))
+    let left = Timestamp::from_second(end - 1).unwrap().duration_since(now);
+    (claims, Instant::now() + Duration::try_from(left).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
