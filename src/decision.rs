@@ -82,8 +82,8 @@ struct Judged {
     license: Option<Arc<Known>>,
     /// What was taken from quotas.
     held: Option<Held>,
-    /// When it was asked.
-    asked: Instant,
+    /// The time when the steps ended that wait for nothing, and how that is measured.
+    decided: (Timestamp, Instant),
 }
 
 impl Pdp {
@@ -136,9 +136,10 @@ impl Pdp {
         now: Timestamp,
     ) -> Result<(Decision, Option<Arc<Known>>), DecideError> {
         let started = Instant::now();
-        let Judged { mut decision, license, held, asked } = self.judge(request, now).await;
+        let Judged { mut decision, license, held, decided: (decided, since) } =
+            self.judge(request, now).await;
         self.record(request, license.as_deref(), &mut decision, trace_id, now, started).await?;
-        let now = later(now, asked);
+        let now = later(decided, since);
         if self.object_since(license.as_deref(), &mut decision, now) {
             // The record had to wait. What is answered has one of its own.
             decision.id = DecisionId::new(now);
@@ -154,11 +155,13 @@ impl Pdp {
     async fn judge(&self, request: &CheckRequest, now: Timestamp) -> Judged {
         let asked = Instant::now();
         let presented = self.look_up(request).await;
-        let (mut decision, license) = self.decide(request, presented, later(now, asked));
+        let now = later(now, asked);
+        let (mut decision, license) = self.decide(request, presented, now);
+        let decided = (now, Instant::now());
         self.check_acceptance(license.as_deref(), &mut decision).await;
         let held = self.reserve(request, license.as_deref(), &mut decision, now).await;
-        self.object_since(license.as_deref(), &mut decision, later(now, asked));
-        Judged { decision, license, held, asked }
+        self.object_since(license.as_deref(), &mut decision, later(now, decided.1));
+        Judged { decision, license, held, decided }
     }
 
     /// Denies what was allowed, and may not be any more after what it waited for. Says whether it did.
@@ -260,8 +263,8 @@ impl Pdp {
 }
 
 /// The time after what was waited for since `now` was told. What takes less than a [`MOMENT`] is no wait.
-fn later(now: Timestamp, asked: Instant) -> Timestamp {
-    let waited = asked.elapsed();
+fn later(now: Timestamp, since: Instant) -> Timestamp {
+    let waited = since.elapsed();
     if waited < MOMENT { now } else { now.saturating_add(waited).unwrap_or(Timestamp::MAX) }
 }
 
