@@ -38,7 +38,7 @@ pub use candidates::{Found, Sought, Span};
 use resolve::Presented;
 pub use resolve::license_facts;
 pub use state::State;
-pub use stream::{Opened, Running};
+pub use stream::{Drawn, Opened, Running};
 
 /// The most bytes of each word on a reason: as long as a license may be, so that what a license
 /// names is named in full.

@@ -53,8 +53,9 @@ pub struct Running {
     sources: Vec<Source>,
 }
 
-/// What a report took, until it is used.
-struct Drawn {
+/// What was taken from quotas for a use that goes on, until it is used. Dropped, it goes back.
+pub struct Drawn {
+    usage: BTreeMap<String, f64>,
     /// Nothing where it was only rehearsed.
     held: Option<Held>,
     /// How the quotas stand then.
@@ -162,11 +163,11 @@ impl Running {
     /// As [`Pdp::check`]; the inner error is the decision that ends the use. Where nothing is enforced, none does.
     pub async fn report(
         &mut self,
-        usage: &BTreeMap<String, f64>,
+        usage: BTreeMap<String, f64>,
         clock: &Clock,
     ) -> Result<Result<Vec<QuotaState>, Decision>, DecideError> {
         let now = clock.now();
-        let reasons = check_report(usage);
+        let reasons = check_report(&usage);
         let drawn = if reasons.is_empty() { self.draw(usage, now).await } else { Err(Denied::from(reasons)) };
         let drawn = match drawn {
             Ok(drawn) => drawn,
@@ -182,36 +183,31 @@ impl Running {
         let sources = drawn.held.as_ref().map(Held::sources).unwrap_or_default();
         self.sources.retain(|known| sources.iter().all(|new| new.metric != known.metric));
         self.sources.extend(sources);
-        Ok(Ok(self.consume(drawn, usage, now)))
-    }
-
-    /// Takes more from quotas, or says why not; that alone does not end the use.
-    ///
-    /// # Errors
-    /// A reason for each quota that does not leave enough.
-    pub async fn take(
-        &self,
-        usage: &BTreeMap<String, f64>,
-        now: Timestamp,
-    ) -> Result<Vec<QuotaState>, Denied> {
-        let drawn = self.draw(usage, now).await?;
-        Ok(self.consume(drawn, usage, now))
+        Ok(Ok(self.consume(drawn, now)))
     }
 
     fn more<'a>(&'a self, usage: &'a BTreeMap<String, f64>) -> Use<'a> {
         Use { is_request: false, ..reserve::of(&self.license, &self.request, usage) }
     }
 
-    async fn draw(&self, usage: &BTreeMap<String, f64>, now: Timestamp) -> Result<Drawn, Denied> {
-        let (of, quotas) = (self.more(usage), &self.pdp.state.quotas);
+    /// Takes more from quotas, to be [consumed](Self::consume), or says why not; that alone does not end the use.
+    ///
+    /// # Errors
+    /// A reason for each quota that does not leave enough.
+    pub async fn draw(&self, usage: BTreeMap<String, f64>, now: Timestamp) -> Result<Drawn, Denied> {
+        let (of, quotas) = (self.more(&usage), &self.pdp.state.quotas);
         if self.request.dry_run {
-            return Ok(Drawn { held: None, states: quotas.rehearse(&of, now).await? });
+            let states = quotas.rehearse(&of, now).await?;
+            return Ok(Drawn { usage, held: None, states });
         }
-        Ok(Drawn { held: Some(quotas.reserve(&of, None, now).await?), states: Vec::new() })
+        let held = Some(quotas.reserve(&of, None, now).await?);
+        Ok(Drawn { usage, held, states: Vec::new() })
     }
 
-    fn consume(&self, drawn: Drawn, usage: &BTreeMap<String, f64>, now: Timestamp) -> Vec<QuotaState> {
-        drawn.held.map_or(drawn.states, |held| held.consume(&self.more(usage), now))
+    /// Uses what was taken; says how the quotas stand.
+    pub fn consume(&self, drawn: Drawn, now: Timestamp) -> Vec<QuotaState> {
+        let Drawn { usage, held, states } = drawn;
+        held.map_or(states, |held| held.consume(&self.more(&usage), now))
     }
 
     /// Resolves when nothing is left of a quota that it reported to, whoever used it, with its place: see whether

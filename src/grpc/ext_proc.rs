@@ -26,10 +26,9 @@ use super::decision::traced;
 use super::status;
 use crate::config::Envoy;
 use crate::config::envoy::Unfinished;
-use crate::decision::{DecideError, Opened, Pdp, Running};
+use crate::decision::{DecideError, Drawn, Opened, Pdp, Running};
 use crate::domain::{Clock, Decision};
 use crate::listener::turned;
-use crate::quota::Denied;
 
 use meter::{BYTES, Chunk, MESSAGES, Meter};
 use opening::{First, Manner, Opening};
@@ -261,15 +260,18 @@ impl Going {
     }
 
     async fn arrived(&mut self, said: &ProcessingRequest) -> Result<Step, Status> {
-        let step = match (&said.request, &mut self.meter) {
+        let (step, drawn) = match (&said.request, &mut self.meter) {
             (Some(Said::ResponseBody(chunk)), Some(meter)) if !chunk.body.is_empty() => {
                 let chunk = meter.chunk(&chunk.body);
                 self.count(said, &chunk).await?
             }
-            _ => Step::GoOn(answer::go_on(said)),
+            _ => (Step::GoOn(answer::go_on(said)), None),
         };
-        // Counting may have waited.
+        // Counting may have waited. What does not pass then goes back; what is only shown has passed.
         let cut = self.running.ask_if_changed(&self.service.clock).await.map_err(status::undecided)?;
+        if let Some(drawn) = drawn.filter(|_| cut.is_none() || self.manner.is_observed) {
+            self.running.consume(drawn, self.service.clock.now());
+        }
         if let Some(decision) = cut {
             return Ok(Step::Cut(decision));
         }
@@ -286,13 +288,20 @@ impl Going {
     }
 
     /// Takes what a chunk needs; where quotas do not leave so much, as much of it as they leave.
-    async fn count(&self, said: &ProcessingRequest, chunk: &Chunk<'_>) -> Result<Step, Status> {
+    async fn count(
+        &self,
+        said: &ProcessingRequest,
+        chunk: &Chunk<'_>,
+    ) -> Result<(Step, Option<Drawn>), Status> {
         let now = self.service.clock.now();
         let mut part = chunk.len();
-        let mut refused: Option<Denied> = None;
+        let (mut drawn, mut refused) = (None, None);
         for _ in 0..ATTEMPTS {
-            match self.running.take(&chunk.usage(part), now).await {
-                Ok(_) => break,
+            match self.running.draw(chunk.usage(part), now).await {
+                Ok(taken) => {
+                    drawn = Some(taken);
+                    break;
+                }
                 Err(denied) => {
                     part = chunk.fits(&denied).min(part.saturating_sub(1));
                     refused = Some(denied);
@@ -302,13 +311,14 @@ impl Going {
                 break;
             }
         }
-        let Some(denied) = refused else { return Ok(Step::GoOn(answer::go_on(said))) };
+        let Some(denied) = refused else { return Ok((Step::GoOn(answer::go_on(said)), drawn)) };
         let Some(decision) = self.running.end(denied, now).await.map_err(status::undecided)? else {
-            return Ok(Step::GoOn(answer::go_on(said)));
+            return Ok((Step::GoOn(answer::go_on(said)), drawn));
         };
-        Ok(match chunk.first(part) {
+        let step = match chunk.first(part) {
             [] => Step::Cut(decision),
             first => Step::LastBytes(answer::only(first), decision),
-        })
+        };
+        Ok((step, drawn))
     }
 }

@@ -158,7 +158,7 @@ impl Going {
             return Err(status::invalid("report", "must be every message but the first of a stream"));
         };
         let usage = usage.into_iter().collect();
-        let states = match self.running.report(&usage, &self.clock).await.map_err(status::undecided)? {
+        let states = match self.running.report(usage, &self.clock).await.map_err(status::undecided)? {
             Err(decision) => return Ok(Some(ended(decision))),
             Ok(states) => states,
         };
