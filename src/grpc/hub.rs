@@ -34,7 +34,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const WAITING: usize = 4;
 
 /// Messages of up to [`MAX_REQUEST`] that are in memory at once. More stay unread, and with their senders.
-const LARGE: usize = 64;
+const LARGE: usize = 32;
 
 /// The bytes of each message that are taken in before it is read: members send many and large ones at once.
 const UNREAD: u32 = 64 << 10;

@@ -109,7 +109,7 @@ async fn what_many_hand_in_at_once_does_not_fill_the_memory_of_a_hub() {
     let lines: Arc<str> = line.repeat((1 << 20) / line.len()).into();
     let address = format!("http://{}", hub.hub);
     let mut members = JoinSet::new();
-    for _ in 0..300 {
+    for _ in 0..400 {
         let (lines, hubs) = (Arc::clone(&lines), hubs(vec![address.clone()]));
         members.spawn(async move { HubStore::open(&hubs).unwrap().hand_in(lines.as_bytes()).await });
     }
@@ -123,7 +123,8 @@ async fn what_many_hand_in_at_once_does_not_fill_the_memory_of_a_hub() {
     while members.join_next().await.is_some() {
         most = most.max(memory(&hub) - before);
     }
-    assert!(most < 220, "{most} MiB");
+    eprintln!("400 MiB were handed in at once: {most} MiB more in memory");
+    assert!(most < 280, "{most} MiB");
     hub.stdout.stall(false);
     let store = HubStore::open(&hubs(vec![address])).unwrap();
     eventually("it takes lines again", async || store.hand_in(line.as_bytes()).await.is_ok()).await;
