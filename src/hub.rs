@@ -108,9 +108,8 @@ impl Hub {
     /// When the store cannot be reached, before or after.
     pub async fn register(&self, license: &Registered) -> Result<Registration, StoreError> {
         let registration = self.store.register(license).await?;
-        if registration == Registration::Created {
-            self.read().await?;
-        }
+        // Also where it was registered before, and not read then.
+        self.read().await?;
         Ok(registration)
     }
 
@@ -120,9 +119,8 @@ impl Hub {
     /// When the store cannot be reached, before or after.
     pub async fn accept(&self, acceptance: &Acceptance) -> Result<bool, StoreError> {
         let created = self.store.accept(acceptance).await?;
-        if created {
-            self.read().await?;
-        }
+        // Also where it was accepted before, and not read then.
+        self.read().await?;
         Ok(created)
     }
 
