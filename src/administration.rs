@@ -303,9 +303,6 @@ impl Administration {
         if accepted_by.is_empty() || accepted_by.len() > MAX_NAME {
             return Err(invalid("accepted_by", "must name who accepted, in 1 to 256 bytes"));
         }
-        if let Some(asked) = self.asked_for(target).await?.filter(|asked| asked != terms_hash) {
-            return Err(invalid("terms_hash", &format!("is not what the license asks for, `{asked}`")));
-        }
         let acceptance = Acceptance {
             issuer: target.issuer.clone(),
             license: target.which.id().to_owned(),
@@ -314,7 +311,7 @@ impl Administration {
             at: self.clock.now(),
         };
         let done = match self.judge(by, "AcceptTerms", Some(target)) {
-            Ok(()) => self.store.accept(&acceptance).await.map_err(AdminError::from),
+            Ok(()) => self.put_acceptance(target, &acceptance).await,
             Err(error) => Err(error),
         };
         let read = match done {
@@ -327,6 +324,15 @@ impl Administration {
         self.record(by, "AcceptTerms", target, &words, &done).await?;
         read?;
         done
+    }
+
+    async fn put_acceptance(&self, target: &Target, acceptance: &Acceptance) -> Result<bool, AdminError> {
+        match self.asked_for(target).await? {
+            Some(asked) if asked != acceptance.terms_hash => {
+                Err(invalid("terms_hash", &format!("is not what the license asks for, `{asked}`")))
+            }
+            _ => Ok(self.store.accept(acceptance).await?),
+        }
     }
 
     /// The hash of the terms that a license asks for, where it is registered and can be read.

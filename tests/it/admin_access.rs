@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tollgate::proto::v1::license_service_client::LicenseServiceClient;
 use tollgate::proto::v1::target::Which;
 use tollgate::proto::v1::{
-    GetLicenseRequest, LicenseStatus, RevokeLicenseRequest, Standing, WatchLicensesRequest,
+    AcceptTermsRequest, GetLicenseRequest, LicenseStatus, RevokeLicenseRequest, Standing,
+    WatchLicensesRequest,
 };
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
@@ -121,6 +122,40 @@ async fn tokens_are_read_again_and_policies_say_more_than_scopes() {
     gate.site().write("tokens.yaml", &format!("- {{name: ci, scope: read, token: {NEWER}}}\n"));
     eventually("the new one counts", async || look(&mut licenses, NEWER).await == Code::NotFound).await;
     assert_eq!(look(&mut licenses, READER).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn who_may_not_accept_terms_does_not_learn_which_are_asked_for() {
+    let site = Site::new();
+    site.write("tokens.yaml", &format!("- {{name: dashboard, scope: read, token: {READER}}}\n"));
+    let mut claims = site.issuer.claims("license-1");
+    claims["terms"]["acceptance"] = json!({"terms_hash": "R2VlbiB0ZXJtcw"});
+    let token = site.issuer.sign(&claims);
+    let gate = site.start(&[
+        OVERRIDES[0],
+        ("listeners.administration.tcp", "127.0.0.1:0"),
+        ("listeners.administration.tokens", "tokens.yaml"),
+    ]);
+    let mut admin = Admin::of(&gate).await;
+    admin.register(&token).await.unwrap();
+    let accept = AcceptTermsRequest {
+        license_id: "license-1".into(),
+        terms_hash: "other".into(),
+        accepted_by: "ana".into(),
+        ..AcceptTermsRequest::default()
+    };
+    let channel = Endpoint::from_shared(format!("http://{}", address(&gate))).unwrap().connect().await;
+    let mut reader = Licenses::new(channel.unwrap());
+    let status = reader.accept_terms(with_token(accept.clone(), READER)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(!status.message().contains("R2VlbiB0ZXJtcw"), "{status}");
+    let status = admin.0.accept_terms(accept).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("R2VlbiB0ZXJtcw"), "{status}");
+    let acts = gate.stop().await.site.records();
+    let told: Vec<_> = acts.iter().map(|act| (act["act"].as_str(), act["outcome"].as_str())).collect();
+    let accepting = |outcome| (Some("AcceptTerms"), Some(outcome));
+    assert_eq!(told, [(Some("RegisterLicense"), Some("done")), accepting("forbidden"), accepting("refused")]);
 }
 
 #[tokio::test]
